@@ -1,1 +1,2 @@
-//! Placeholder map, written with the crate.
+//! Ports and the one driver (map being completed with the modules below).
+pub mod ports;
