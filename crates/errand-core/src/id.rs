@@ -107,9 +107,9 @@ impl FromStr for CallId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let parsed = text.split_once('.').and_then(|(record, index)| {
-            Some(CallId { record: record.parse().ok()?, index: index.parse().ok()? })
-        });
+        let parsed = text
+            .split_once('.')
+            .and_then(|(record, index)| Some(CallId { record: record.parse().ok()?, index: index.parse().ok()? }));
         parsed.ok_or_else(|| InvalidId { text: text.chars().take(64).collect() })
     }
 }
@@ -207,7 +207,14 @@ mod tests {
 
     #[test]
     fn what_is_not_an_id_is_refused() {
-        for text in ["", "run_", "run_!", "task_01HZZZZZZZZZZZZZZZZZZZZZZZ", "run_ZZZZZZZZZZZZZZZZZZZZZZZZZZZ", "run_UUUUUUUUUUUUUUUUUUUUUUUUUU"] {
+        for text in [
+            "",
+            "run_",
+            "run_!",
+            "task_01HZZZZZZZZZZZZZZZZZZZZZZZ",
+            "run_ZZZZZZZZZZZZZZZZZZZZZZZZZZZ",
+            "run_UUUUUUUUUUUUUUUUUUUUUUUUUU",
+        ] {
             assert!(text.parse::<RunId>().is_err(), "{text}");
         }
         assert!("7".parse::<CallId>().is_err());

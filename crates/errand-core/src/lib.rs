@@ -1,12 +1,50 @@
-//! The pure state machine of a run (map being completed with the modules below).
+//! The pure state machine of a run: state + event + now → state + effects.
+//!
+//! Reading order: [`RunConfig`] (what a run is pinned to), [`Event`] (what can happen, a file per kind in `event/`),
+//! [`Head`] (where a run stands after a record), [`Run::handle`] (event → head), [`Head::effects`] (what the head asks of
+//! the world), [`Record`] and [`Sealed`] (one entry of the log and its place in the ledger), [`RunLog`] (the log with the
+//! items beside it), [`RunLog::next`] (what can be done now), [`RunLog::claim`] and [`RunLog::bill`] (who may spend),
+//! [`RunLog::request`] (what the model is sent), [`replay()`].
+//!
+//! Absent on purpose: IO, async, clocks, randomness, threads, floating point. Whatever comes from outside comes in as an
+//! argument and is recorded. Tests: `tests.rs` here, `tests/cases/` for whole runs, `errand-sim` for the protocol.
+
+mod books;
+mod call;
+mod config;
+mod effect;
+mod event;
+mod head;
 mod id;
+mod item;
 mod limits;
+mod log;
 mod message;
 mod money;
+mod next;
+mod record;
+mod replay;
+mod run;
 mod time;
+mod transcript;
 
+pub use books::{Bill, ClaimDecision, short};
+pub use call::{CallState, Observation, Outcome, PendingCall, Snapshot, Verdict};
+pub use config::{Approval, Class, Executor, ModelChoice, RunConfig, ToolSpec};
+pub use effect::Effect;
+pub use event::{
+    BudgetExceeded, BudgetRaised, Cancelled, Decided, Decision, Event, Failed, Fault, Forked, History, InputFile, Messaged,
+    ModelFailed, ModelReplied, Observed, Parent, Started, UserMessage,
+};
+pub use head::{BudgetBound, ContextSize, Due, Faults, Head, Status, Totals};
 pub use id::{CallId, Hash, InvalidHash, InvalidId, Nonce, RunId};
+pub use item::{Item, ItemBody, ItemKey};
 pub use limits::Limits;
+pub use log::{Call, LogError, Making, RunLog};
 pub use message::{Finish, Message, ModelError, ModelErrorKind, ModelReply, ModelRequest, RequestedCall, ToolDefinition};
 pub use money::{Amount, Budget, Price, Spent, Usage, Usd, WhenExceeded};
+pub use next::Next;
+pub use record::{Booked, Consumed, Record, RecordError, SCHEMA, Sealed};
+pub use replay::{Divergence, Replayed, replay, verify};
+pub use run::{Input, Left, Rejection, Run};
 pub use time::Timestamp;

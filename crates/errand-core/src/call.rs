@@ -1,0 +1,161 @@
+//! Tool calls on their way: what is pending and what came of it.
+
+use crate::{Amount, CallId, Class, Hash, RunId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A tool call that a reply asked for and that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingCall {
+    /// Which call.
+    pub id: CallId,
+    /// Name of the tool.
+    pub tool: String,
+    /// What repeating it would do.
+    pub class: Class,
+    /// Where it stands.
+    pub state: CallState,
+}
+
+/// Where a pending call stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum CallState {
+    /// A person must allow it first.
+    Approval,
+    /// Handed out to the calls queue.
+    HandedOut {
+        /// Time it may take, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// A person must answer, without a deadline unless one is given.
+    Person {
+        /// When nobody will be waited for any longer.
+        until: Option<Timestamp>,
+    },
+    /// It is over when this time has come.
+    Timer {
+        /// The time.
+        at: Timestamp,
+    },
+    /// A run of its own carries it out.
+    SubRun {
+        /// That run.
+        run: RunId,
+        /// What it may spend.
+        slice: Amount,
+    },
+    /// It was sent and nobody knows what came of it. A person must say.
+    Unknown,
+    /// Its outcome is in the log.
+    Done,
+}
+
+impl CallState {
+    /// True while a machine, not a person or the clock, owes the outcome.
+    pub fn is_at_work(&self) -> bool {
+        matches!(self, CallState::HandedOut { .. } | CallState::SubRun { .. })
+    }
+}
+
+/// What came of a tool call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Which call.
+    pub call: CallId,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What it cost.
+    #[serde(default)]
+    pub spent: Amount,
+    /// Time in a sandbox, in milliseconds.
+    #[serde(default)]
+    pub sandbox_ms: u64,
+    /// The workspace as the call left it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Snapshot>,
+}
+
+/// The files of a run at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// How many snapshots came before it: parallel calls take turns in the workspace, whatever order they end in.
+    pub turn: u64,
+    /// Digest of its manifest.
+    pub manifest: Hash,
+}
+
+impl Observation {
+    /// An observation that cost nothing and left the workspace alone.
+    pub fn free(call: CallId, outcome: Outcome) -> Self {
+        Self { call, outcome, spent: Amount::ZERO, sandbox_ms: 0, workspace: None }
+    }
+}
+
+/// How a tool call ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It did what was asked.
+    Ok {
+        /// What the model is shown.
+        text: String,
+    },
+    /// It did not, and the model may act on why.
+    Error {
+        /// Stable code.
+        code: String,
+        /// What the model is shown: what failed, and what to do.
+        text: String,
+    },
+    /// It was sent; whether it took hold is not known.
+    Unknown {
+        /// What is known.
+        reason: String,
+    },
+    /// A person would not have it.
+    Rejected {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Outcome {
+    /// An error with a code.
+    pub fn error(code: &str, text: impl Into<String>) -> Self {
+        Outcome::Error { code: code.to_owned(), text: text.into() }
+    }
+
+    /// What the model is shown, and whether it counts as an error.
+    pub fn shown(&self) -> (String, bool) {
+        match self {
+            Outcome::Ok { text } => (text.clone(), false),
+            Outcome::Error { code, text } => (format!("error {code}: {text}"), true),
+            Outcome::Unknown { reason } => {
+                (format!("outcome unknown: {reason}. Do not assume that it happened or that it did not."), true)
+            }
+            Outcome::Rejected { reason } => (format!("a person rejected this call: {reason}"), true),
+        }
+    }
+}
+
+/// The engine's check of one call that a model asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// The tool exists and the arguments fit its schema.
+    Accepted {
+        /// For a timer: when it is over. For a question: until when an answer is waited for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// For a sub-run: the share of the budget asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        share: Option<Amount>,
+    },
+    /// The call cannot be made; the model is told why.
+    Refused {
+        /// Stable code.
+        code: String,
+        /// What is wrong, and what would be right.
+        error: String,
+    },
+}

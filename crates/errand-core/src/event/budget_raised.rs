@@ -1,0 +1,23 @@
+use crate::{Amount, Due, Head, Rejection, Run, Status, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The budget was raised. A paused run goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BudgetRaised {
+    /// By how much.
+    pub by: Amount,
+    /// Who raised it.
+    pub who: String,
+}
+
+impl BudgetRaised {
+    pub(crate) fn apply(&self, run: &Run, head: &mut Head, at: Timestamp) -> Result<(), Rejection> {
+        if head.due != Due::Budget {
+            return Err(run.rejection("budget_raised"));
+        }
+        head.raised += self.by;
+        head.status = Status::Running;
+        run.model_due(head, at, None);
+        Ok(())
+    }
+}

@@ -1,0 +1,37 @@
+use crate::{Due, Head, ModelError, Rejection, Run, Status, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A model call failed. Whether it is tried again follows from the error and the number of failures in a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelFailed {
+    /// What went wrong.
+    pub error: ModelError,
+}
+
+impl ModelFailed {
+    pub(crate) fn apply(&self, run: &Run, head: &mut Head, at: Timestamp) -> Result<(), Rejection> {
+        let Due::Model { .. } = head.due else { return Err(run.rejection("model_failed")) };
+        head.faults.model += 1;
+        let kind = self.error.kind;
+        if kind.is_retryable() && head.faults.model < run.config.limits.model_attempts {
+            let wait = self.wait_ms(run, head.faults.model);
+            run.model_due(head, at, Some(at.plus(wait)));
+        } else {
+            let tries =
+                if head.faults.model > 1 { format!(" (after {} attempts)", head.faults.model) } else { String::new() };
+            let message = format!("{}{tries}", self.error.message);
+            run.end(head, Status::Failed { code: kind.code().to_owned(), message });
+        }
+        Ok(())
+    }
+
+    /// Back-off that doubles with each failure, spread by up to half so that many runs do not come back at once;
+    /// never less than the provider asks for.
+    fn wait_ms(&self, run: &Run, failures: u32) -> u64 {
+        let limits = &run.config.limits;
+        let doubled = limits.backoff_ms.saturating_mul(1 << failures.saturating_sub(1).min(20));
+        let base = doubled.min(limits.backoff_ms_max);
+        let spread = u64::from(run.hash.0[0]) * (base / 2) / 255;
+        self.error.retry_after_ms.map_or(base / 2 + spread, |asked| asked.max(base / 2) + spread)
+    }
+}

@@ -1,0 +1,188 @@
+use super::super::run::Grant;
+use crate::{
+    Approval, CallId, CallState, Due, Executor, Finish, Hash, Head, ModelReply, Observation, PendingCall, Rejection, Run,
+    Status, ToolSpec, Verdict,
+};
+use serde::{Deserialize, Serialize};
+
+/// A model answered. Quick pure calls it asked for are already carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelReplied {
+    /// What was asked.
+    pub request: Hash,
+    /// What it said.
+    pub reply: ModelReply,
+    /// The engine's check of each call, in the order of the reply.
+    pub verdicts: Vec<Verdict>,
+    /// What came of the calls that were carried out at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observations: Vec<Observation>,
+}
+
+/// What is wrong with a reply as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Neither text nor a call.
+    Empty,
+    /// Cut off by the output limit.
+    Cut,
+    /// Calls, but none that can be made.
+    NoValidCall,
+}
+
+impl Fault {
+    /// What the model is told, where the answers to its calls do not tell it already.
+    pub fn note(self) -> Option<&'static str> {
+        match self {
+            Fault::Empty => Some("[errand] Your reply was empty. Call a tool, or give your final answer as text."),
+            Fault::Cut => Some(
+                "[errand] Your reply was cut off at the output limit. Be shorter, or write long content to a file in parts.",
+            ),
+            Fault::NoValidCall => None,
+        }
+    }
+}
+
+impl ModelReplied {
+    /// What is wrong with the reply as a whole, if anything.
+    pub fn fault(&self) -> Option<Fault> {
+        let accepted = self.verdicts.iter().any(|verdict| matches!(verdict, Verdict::Accepted { .. }));
+        if accepted {
+            return None;
+        }
+        match self.reply.finish {
+            Finish::Length => Some(Fault::Cut),
+            _ if !self.reply.calls.is_empty() => Some(Fault::NoValidCall),
+            Finish::Stop if self.reply.text.trim().is_empty() => Some(Fault::Empty),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn apply(&self, run: &Run, head: &mut Head, at: crate::Timestamp) -> Result<(), Rejection> {
+        let Due::Model { .. } = head.due else { return Err(run.rejection("model_replied")) };
+        if self.verdicts.len() != self.reply.calls.len() {
+            return Err(Rejection::Inconsistent { what: "a reply needs one verdict per call" });
+        }
+        self.count(head);
+        let number = run.number + 1;
+        let mut calls = Vec::new();
+        for (index, verdict) in self.verdicts.iter().enumerate() {
+            let id = CallId { record: number, index: index as u32 };
+            let Verdict::Accepted { .. } = verdict else { continue };
+            let spec = run
+                .config
+                .tool(&self.reply.calls[index].name)
+                .ok_or(Rejection::Inconsistent { what: "an accepted call names a tool the run does not have" })?;
+            head.totals.calls += 1;
+            if spec.executor == Executor::Inline {
+                if !self.observations.iter().any(|observation| observation.call == id) {
+                    return Err(Rejection::Inconsistent { what: "an inline call has no observation" });
+                }
+                continue;
+            }
+            calls.push((id, spec, verdict));
+        }
+        for observation in &self.observations {
+            run.note_observation(head, observation, self.tool_of(observation));
+        }
+        self.count_refusals(head);
+        if calls.is_empty() {
+            return self.finish_turn(run, head, at);
+        }
+        head.faults.malformed = 0;
+        let sub_runs = calls.iter().filter(|(_, spec, _)| spec.executor == Executor::SubRun).count();
+        let mut grant = Grant::among(run, head, sub_runs as u64);
+        let pending =
+            calls.into_iter().map(|(id, spec, verdict)| pending(run, head, id, spec, verdict, &mut grant)).collect();
+        run.make_calls_due(head, pending);
+        Ok(())
+    }
+
+    fn tool_of(&self, observation: &Observation) -> &str {
+        self.reply.calls.get(observation.call.index as usize).map_or("", |call| call.name.as_str())
+    }
+
+    fn count(&self, head: &mut Head) {
+        head.totals.steps += 1;
+        head.faults.model = 0;
+        match self.reply.usage {
+            Some(usage) => {
+                head.totals.cached_tokens += usage.cached_input_tokens;
+                head.totals.output_tokens += usage.output_tokens;
+                // A provider that counts less than before cannot make the next bound smaller than the truth.
+                head.context.tokens = head.context.tokens.max(usage.input_tokens.saturating_add(usage.output_tokens));
+                head.context.bytes = 0;
+                head.context.messages = 0;
+            }
+            None => {
+                let calls: usize = self.reply.calls.iter().map(|call| call.name.len() + call.arguments.len() + 32).sum();
+                head.context.add((self.reply.text.len() + calls) as u64);
+            }
+        }
+    }
+
+    fn count_refusals(&self, head: &mut Head) {
+        for (index, verdict) in self.verdicts.iter().enumerate() {
+            if let Verdict::Refused { code, error } = verdict {
+                let name = self.reply.calls[index].name.len();
+                head.context.add((code.len() + error.len() + name + 64) as u64);
+            }
+        }
+    }
+
+    /// What follows a reply that leaves no call pending.
+    fn finish_turn(&self, run: &Run, head: &mut Head, at: crate::Timestamp) -> Result<(), Rejection> {
+        let Some(fault) = self.fault() else {
+            head.faults.malformed = 0;
+            if self.reply.calls.is_empty() {
+                run.end(head, self.answer_status());
+            } else {
+                run.model_due(head, at, None);
+            }
+            return Ok(());
+        };
+        if let Some(note) = fault.note() {
+            head.context.add(note.len() as u64);
+        }
+        head.faults.malformed += 1;
+        if head.faults.malformed > run.config.limits.malformed_replies {
+            let message = format!(
+                "the model gave {} replies in a row that could not be used (the last one: {}); try another model or a smaller task",
+                head.faults.malformed,
+                match fault {
+                    Fault::Empty => "empty",
+                    Fault::Cut => "cut off at the output limit",
+                    Fault::NoValidCall => "no call that can be made",
+                },
+            );
+            run.end(head, Status::Failed { code: "model_malformed".to_owned(), message });
+        } else {
+            run.model_due(head, at, None);
+        }
+        Ok(())
+    }
+
+    fn answer_status(&self) -> Status {
+        if self.reply.finish == Finish::Refused && self.reply.text.trim().is_empty() {
+            let message = "the model refused to answer and gave no text; rephrase the task or use another model".to_owned();
+            return Status::Failed { code: "model_refused".to_owned(), message };
+        }
+        Status::Done
+    }
+}
+
+fn pending(run: &Run, head: &Head, id: CallId, spec: &ToolSpec, verdict: &Verdict, grant: &mut Grant) -> PendingCall {
+    let (until, share) = match verdict {
+        Verdict::Accepted { until, share } => (*until, *share),
+        Verdict::Refused { .. } => (None, None),
+    };
+    let asks = spec.approval == Approval::Always && matches!(spec.executor, Executor::Worker | Executor::SubRun);
+    let state = match spec.executor {
+        _ if asks => CallState::Approval,
+        Executor::Person => CallState::Person { until },
+        Executor::Timer => CallState::Timer { at: until.unwrap_or(run.at) },
+        Executor::SubRun => CallState::SubRun { run: run.sub_run_id(id), slice: grant.take(share) },
+        Executor::Worker | Executor::Inline => run.hand_out(head, spec),
+    };
+    PendingCall { id, tool: spec.definition.name.clone(), class: spec.class, state }
+}

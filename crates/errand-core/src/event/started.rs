@@ -1,0 +1,117 @@
+use crate::{
+    Amount, CallId, ContextSize, Due, Faults, Hash, Head, Message, Run, RunConfig, RunId, Snapshot, Status, Timestamp,
+    Totals,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Record 1: what is to be done, with what, and on whose behalf.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// What the run is pinned to.
+    pub config: RunConfig,
+    /// What the user wants.
+    pub task: String,
+    /// Files the user gave, as they lie in the workspace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<InputFile>,
+    /// The workspace with those files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Snapshot>,
+    /// The run of the same thread before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History>,
+    /// The call of another run that this run carries out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// Set if the run was stopped before it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<String>,
+}
+
+/// A file the user gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputFile {
+    /// Its path in the workspace.
+    pub path: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its content.
+    pub sha256: Hash,
+}
+
+/// The run of the same thread before this one; its conversation comes first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// That run.
+    pub run: RunId,
+    /// Its last record.
+    pub number: u64,
+    /// The ledger hash there.
+    pub hash: Hash,
+    /// Bytes of the conversation up to there.
+    pub bytes: u64,
+    /// Messages of the conversation up to there.
+    pub messages: u64,
+}
+
+/// The call that a sub-run carries out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The run that made the call.
+    pub run: RunId,
+    /// The call.
+    pub call: CallId,
+    /// How many runs stand above the sub-run.
+    pub depth: u32,
+}
+
+impl Started {
+    /// The head of record 1.
+    pub fn head(&self, run: RunId, at: Timestamp) -> Head {
+        let mut head = Head {
+            status: Status::Running,
+            due: Due::Nothing { abandoned: Vec::new() },
+            totals: Totals::default(),
+            context: self.context(),
+            faults: Faults::default(),
+            workspace: self.workspace,
+            taint: BTreeSet::new(),
+            parent: self.parent.as_ref().map(|parent| parent.run),
+            depth: self.parent.as_ref().map_or(0, |parent| parent.depth),
+            raised: Amount::ZERO,
+        };
+        match &self.withdrawn {
+            Some(reason) => head.status = Status::Cancelled { reason: reason.clone() },
+            None => Run::make_model_due(run, &self.config, &mut head, at, None),
+        }
+        head
+    }
+
+    /// The message that opens the conversation of this run.
+    pub fn opening(&self) -> Message {
+        let mut text = self.task.clone();
+        if !self.files.is_empty() {
+            text.push_str("\n\nFiles in the workspace:");
+            for file in &self.files {
+                text.push_str(&format!("\n- {} ({} bytes)", file.path, file.bytes));
+            }
+        }
+        Message::User { text }
+    }
+
+    fn context(&self) -> ContextSize {
+        let mut context = ContextSize::default();
+        context.add(self.config.instructions.len() as u64);
+        for tool in &self.config.tools {
+            let definition = &tool.definition;
+            context.add((definition.name.len() + definition.description.len() + definition.parameters.len()) as u64);
+        }
+        if let Some(history) = &self.history {
+            context.bytes += history.bytes;
+            context.messages += history.messages;
+        }
+        context.add(self.opening().bytes());
+        context
+    }
+}

@@ -1,0 +1,221 @@
+//! The summary at the end of every record: all that is needed to go on.
+
+use crate::{Amount, CallState, PendingCall, RunId, Snapshot, Timestamp, Usd};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Where a run stands after a record. Small: no text of the conversation is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Whether it goes on.
+    pub status: Status,
+    /// What is due next.
+    pub due: Due,
+    /// All that is on the books so far.
+    pub totals: Totals,
+    /// Size of the conversation.
+    pub context: ContextSize,
+    /// Failures in a row.
+    pub faults: Faults,
+    /// The workspace as the last call left it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Snapshot>,
+    /// Labels of untrusted origin that the conversation carries.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub taint: BTreeSet<String>,
+    /// The run this one is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<RunId>,
+    /// How many runs stand above this one.
+    #[serde(default)]
+    pub depth: u32,
+    /// What has been granted on top of the budget in record 1.
+    #[serde(default)]
+    pub raised: Amount,
+}
+
+/// Whether a run goes on, and if not, how it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum Status {
+    /// Work is due.
+    Running,
+    /// Only people or the clock can make it go on.
+    Waiting,
+    /// The next call does not fit the budget; it goes on when that is raised.
+    Paused,
+    /// It answered.
+    Done,
+    /// It could not go on.
+    Failed {
+        /// Stable code.
+        code: String,
+        /// What a person reads: what failed, and what to do.
+        message: String,
+    },
+    /// Somebody stopped it.
+    Cancelled {
+        /// Why, if they said.
+        reason: String,
+    },
+    /// The next call did not fit the budget.
+    BudgetExceeded {
+        /// Which bound: `usd`, `tokens`, `steps` or `active_time`.
+        bound: BudgetBound,
+    },
+}
+
+/// A bound of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetBound {
+    /// Money.
+    Usd,
+    /// Tokens.
+    Tokens,
+    /// Model turns.
+    Steps,
+    /// Time at work.
+    ActiveTime,
+}
+
+impl Status {
+    /// True if nothing will ever follow.
+    pub fn is_ended(&self) -> bool {
+        !matches!(self, Status::Running | Status::Waiting | Status::Paused)
+    }
+
+    /// The stable word for it.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Status::Running => "running",
+            Status::Waiting => "waiting",
+            Status::Paused => "paused",
+            Status::Done => "done",
+            Status::Failed { .. } => "failed",
+            Status::Cancelled { .. } => "cancelled",
+            Status::BudgetExceeded { .. } => "budget_exceeded",
+        }
+    }
+}
+
+/// What the record after the head will be made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "due", rename_all = "snake_case")]
+pub enum Due {
+    /// A model call.
+    Model {
+        /// The most it can cost.
+        reserve: Amount,
+        /// Most output tokens to ask for.
+        max_output_tokens: u64,
+        /// Time it may take, in milliseconds.
+        timeout_ms: u64,
+        /// Not before this time, if an earlier attempt failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_before: Option<Timestamp>,
+    },
+    /// Outcomes of tool calls, some of which may be known already.
+    Calls {
+        /// All calls of the last reply that were accepted.
+        calls: Vec<PendingCall>,
+    },
+    /// A raised budget.
+    Budget,
+    /// Nothing: the run has ended.
+    Nothing {
+        /// Calls that were under way when it ended.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        abandoned: Vec<PendingCall>,
+    },
+}
+
+impl Due {
+    /// The calls that are pending (or were when the run ended).
+    pub fn calls(&self) -> &[PendingCall] {
+        match self {
+            Due::Calls { calls } => calls,
+            Due::Nothing { abandoned } => abandoned,
+            Due::Model { .. } | Due::Budget => &[],
+        }
+    }
+
+    /// The earliest time at which the clock alone makes something happen.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            Due::Model { not_before, .. } => *not_before,
+            Due::Calls { calls } => calls.iter().filter_map(|call| call.state.deadline()).min(),
+            Due::Budget | Due::Nothing { .. } => None,
+        }
+    }
+}
+
+impl CallState {
+    /// When the clock alone ends this state.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        match self {
+            CallState::Timer { at } => Some(*at),
+            CallState::Person { until } => *until,
+            _ => None,
+        }
+    }
+}
+
+/// All that is on a run's books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Money and tokens.
+    pub spent: Amount,
+    /// The part of the money that no provider confirmed: answers were lost and their bound was booked.
+    pub unconfirmed: Usd,
+    /// Input tokens read from providers' caches.
+    pub cached_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// Model turns.
+    pub steps: u32,
+    /// Tool calls that were accepted.
+    pub calls: u32,
+    /// Time at work, in milliseconds.
+    pub active_ms: u64,
+    /// Time in sandboxes, in milliseconds.
+    pub sandbox_ms: u64,
+}
+
+/// Size of the conversation: the part a provider has counted, and what came after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ContextSize {
+    /// Tokens of everything up to the last reply, by the provider's count.
+    pub tokens: u64,
+    /// Bytes said since.
+    pub bytes: u64,
+    /// Messages said since.
+    pub messages: u64,
+}
+
+impl ContextSize {
+    /// Tokens that a provider may add around each message (role, separators), a generous bound.
+    const PER_MESSAGE: u64 = 16;
+    /// Tokens that a provider may add once to a request that it has not counted before.
+    const PER_REQUEST: u64 = 512;
+
+    /// The most input tokens the next request can have. No tokenizer makes more than one token of a byte.
+    pub fn token_bound(&self) -> u64 {
+        self.tokens + self.bytes + self.messages * Self::PER_MESSAGE + Self::PER_REQUEST
+    }
+
+    /// Counts one more message.
+    pub fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        self.messages += 1;
+    }
+}
+
+/// Failures in a row, cleared by a success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Faults {
+    /// Malformed model replies.
+    pub malformed: u32,
+    /// Failed model attempts.
+    pub model: u32,
+}

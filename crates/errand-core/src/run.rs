@@ -1,0 +1,300 @@
+//! A run after its last record, and what an event makes of it.
+
+use crate::event::Event;
+use crate::{
+    Amount, Booked, Budget, BudgetBound, CallId, CallState, Due, Hash, Head, Observation, Outcome, PendingCall, Price,
+    RunConfig, RunId, Status, Timestamp, ToolSpec, Usd, WhenExceeded,
+};
+use std::sync::Arc;
+
+/// A run after record `number`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Which run. In a fork this is the fork, also for the records it shares with its origin.
+    pub id: RunId,
+    /// What it is pinned to.
+    pub config: Arc<RunConfig>,
+    /// Number of its last record.
+    pub number: u64,
+    /// Time of its last record.
+    pub at: Timestamp,
+    /// Ledger hash of its last record.
+    pub hash: Hash,
+    /// Where it stands.
+    pub head: Head,
+}
+
+/// An event with all that a record made of it takes from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// What happened.
+    pub event: Event,
+    /// Attempts whose cost this record puts on the books.
+    pub books: Vec<Booked>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An event that does not fit the state of the run. Late and doubled events are normal; the caller drops them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The run is not in a state in which this can happen.
+    #[error("`{event}` does not fit after record {number}: the run is {status}; load it again")]
+    OutOfPlace {
+        /// Kind of the event.
+        event: &'static str,
+        /// The last record.
+        number: u64,
+        /// Where the run stands.
+        status: &'static str,
+    },
+    /// The call is not pending, or not in a way that this would end.
+    #[error("call {call} is not waiting for this; it may have been answered already")]
+    NotPending {
+        /// Which call.
+        call: CallId,
+    },
+    /// Nothing follows the record a fork is to go on from.
+    #[error("nothing is due after record {record}: fork at an earlier record, or add a message to go on with")]
+    NothingDue {
+        /// That record.
+        record: u64,
+    },
+    /// The event contradicts itself or the configuration: an error in the engine.
+    #[error("the event contradicts the run: {what}")]
+    Inconsistent {
+        /// What does not hold.
+        what: &'static str,
+    },
+}
+
+impl Run {
+    /// The head after `input`, or why it does not fit. Pure: the same run and input always give the same head.
+    pub fn handle(&self, input: &Input) -> Result<Head, Rejection> {
+        let mut head = self.head.clone();
+        let at = input.at.max(self.at);
+        self.count_active(&mut head, at);
+        for booked in &input.books {
+            head.totals.spent += booked.spent.amount;
+            if !booked.spent.confirmed {
+                head.totals.unconfirmed += booked.spent.amount.usd;
+            }
+        }
+        match &input.event {
+            Event::Started(_) => Err(self.rejection("started")),
+            Event::ModelReplied(event) => event.apply(self, &mut head, at),
+            Event::ModelFailed(event) => event.apply(self, &mut head, at),
+            Event::Observed(event) => event.apply(self, &mut head, at),
+            Event::Decided(event) => event.apply(self, &mut head, at),
+            Event::Messaged(event) => event.apply(self, &mut head, at),
+            Event::Cancelled(event) => event.apply(self, &mut head),
+            Event::BudgetExceeded(event) => event.apply(self, &mut head),
+            Event::BudgetRaised(event) => event.apply(self, &mut head, at),
+            Event::Failed(event) => event.apply(self, &mut head),
+            Event::Forked(event) => {
+                let mut forked = self.clone();
+                forked.config = self.config_after(&input.event);
+                event.apply(&forked, &mut head, at)
+            }
+        }?;
+        Ok(head)
+    }
+
+    /// The configuration after `event`: only a fork changes it.
+    pub fn config_after(&self, event: &Event) -> Arc<RunConfig> {
+        let Event::Forked(forked) = event else { return Arc::clone(&self.config) };
+        let mut config = RunConfig::clone(&self.config);
+        if let Some(model) = &forked.model {
+            config.model = model.clone();
+        }
+        if let Some(budget) = forked.budget {
+            config.budget = budget;
+        }
+        Arc::new(config)
+    }
+
+    /// The id of the sub-run that carries out `call`; always the same.
+    pub fn sub_run_id(&self, call: CallId) -> RunId {
+        RunId::derived(self.id, &call.to_string(), self.at)
+    }
+
+    /// What the budget still holds, claims aside.
+    pub fn left(&self, head: &Head) -> Left {
+        Left::of(&self.config.budget, head)
+    }
+
+    pub(crate) fn rejection(&self, event: &'static str) -> Rejection {
+        Rejection::OutOfPlace { event, number: self.number, status: self.head.status.code() }
+    }
+
+    pub(crate) fn end(&self, head: &mut Head, status: Status) {
+        let abandoned = head.due.calls().iter().filter(|call| call.state != CallState::Done).cloned().collect();
+        head.status = status;
+        head.due = Due::Nothing { abandoned };
+    }
+
+    pub(crate) fn exceed(&self, head: &mut Head, bound: BudgetBound) {
+        exceed(&self.config, head, bound);
+    }
+
+    pub(crate) fn model_due(&self, head: &mut Head, at: Timestamp, not_before: Option<Timestamp>) {
+        Run::make_model_due(self.id, &self.config, head, at, not_before);
+    }
+
+    /// Makes a model call due, if the budget holds one: with as many output tokens as fit.
+    pub(crate) fn make_model_due(
+        _: RunId,
+        config: &RunConfig,
+        head: &mut Head,
+        _: Timestamp,
+        not_before: Option<Timestamp>,
+    ) {
+        let left = Left::of(&config.budget, head);
+        if left.steps == 0 {
+            return exceed(config, head, BudgetBound::Steps);
+        }
+        if left.active_ms == 0 {
+            return exceed(config, head, BudgetBound::ActiveTime);
+        }
+        let limits = &config.limits;
+        let price = config.model.price.unwrap_or(Price::FREE);
+        let input = head.context.token_bound();
+        let enough = limits.output_tokens_min.min(limits.output_tokens);
+        let by_tokens = left.tokens.map_or(u64::MAX, |tokens| tokens.saturating_sub(input));
+        if by_tokens < enough {
+            return exceed(config, head, BudgetBound::Tokens);
+        }
+        let by_money = match left.usd {
+            Some(usd) if price.bound(input, enough) > usd => return exceed(config, head, BudgetBound::Usd),
+            Some(usd) => price.output_for(usd.less(price.bound(input, 0))).max(enough),
+            None => u64::MAX,
+        };
+        // The bound on the input is generous, so a long conversation must not shrink the answer to nothing.
+        let by_context = config.model.context_tokens.map_or(u64::MAX, |tokens| tokens.saturating_sub(input).max(enough));
+        let max_output_tokens = limits.output_tokens.min(by_tokens).min(by_money).min(by_context);
+        head.status = Status::Running;
+        head.due = Due::Model {
+            reserve: Amount { usd: price.bound(input, max_output_tokens), tokens: input.saturating_add(max_output_tokens) },
+            max_output_tokens,
+            timeout_ms: limits.model_call_ms.min(left.active_ms),
+            not_before,
+        };
+    }
+
+    /// The state of a call that goes to the calls queue.
+    pub(crate) fn hand_out(&self, head: &Head, spec: &ToolSpec) -> CallState {
+        CallState::HandedOut { timeout_ms: spec.timeout_ms.min(self.left(head).active_ms.max(1)) }
+    }
+
+    pub(crate) fn make_calls_due(&self, head: &mut Head, calls: Vec<PendingCall>) {
+        head.status = if calls.iter().any(|call| call.state.is_at_work()) { Status::Running } else { Status::Waiting };
+        head.due = Due::Calls { calls };
+    }
+
+    pub(crate) fn go_on_after_calls(&self, head: &mut Head, calls: Vec<PendingCall>, at: Timestamp) {
+        if calls.iter().all(|call| call.state == CallState::Done) {
+            head.due = Due::Calls { calls };
+            self.model_due(head, at, None);
+        } else {
+            self.make_calls_due(head, calls);
+        }
+    }
+
+    /// Books what an observation cost and what it adds to the conversation.
+    pub(crate) fn note_observation(&self, head: &mut Head, observation: &Observation, tool: &str) {
+        head.totals.spent += observation.spent;
+        head.totals.sandbox_ms += observation.sandbox_ms;
+        head.workspace = head.workspace.max(observation.workspace);
+        if matches!(observation.outcome, Outcome::Ok { .. })
+            && let Some(spec) = self.config.tool(tool)
+        {
+            head.taint.extend(spec.taint_out.iter().cloned());
+        }
+        head.context.add((observation.outcome.shown().0.len() + tool.len() + 64) as u64);
+    }
+
+    /// Adds the time at work since the last record: not while waiting, and not before a retry is due.
+    fn count_active(&self, head: &mut Head, at: Timestamp) {
+        if self.head.status != Status::Running {
+            return;
+        }
+        let from = match self.head.due {
+            Due::Model { not_before: Some(not_before), .. } => not_before.max(self.at),
+            _ => self.at,
+        };
+        head.totals.active_ms += at.since(from);
+    }
+}
+
+fn exceed(config: &RunConfig, head: &mut Head, bound: BudgetBound) {
+    match config.budget.when_exceeded {
+        WhenExceeded::End => {
+            head.status = Status::BudgetExceeded { bound };
+            head.due = Due::Nothing { abandoned: Vec::new() };
+        }
+        WhenExceeded::Pause => {
+            head.status = Status::Paused;
+            head.due = Due::Budget;
+        }
+    }
+}
+
+/// What a budget still holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Money, if bounded.
+    pub usd: Option<Usd>,
+    /// Tokens, if bounded.
+    pub tokens: Option<u64>,
+    /// Model turns.
+    pub steps: u32,
+    /// Time at work, in milliseconds.
+    pub active_ms: u64,
+}
+
+impl Left {
+    /// What `budget` still holds after `head`: spent amounts and the slices of sub-runs at work are gone.
+    pub fn of(budget: &Budget, head: &Head) -> Self {
+        let slices: Amount = head
+            .due
+            .calls()
+            .iter()
+            .map(|call| match call.state {
+                CallState::SubRun { slice, .. } => slice,
+                _ => Amount::ZERO,
+            })
+            .sum();
+        let gone = head.totals.spent + slices;
+        Left {
+            usd: budget.usd.map(|usd| (usd + head.raised.usd).less(gone.usd)),
+            tokens: budget.tokens.map(|tokens| tokens.saturating_add(head.raised.tokens).saturating_sub(gone.tokens)),
+            steps: budget.steps.saturating_sub(head.totals.steps),
+            active_ms: budget.active_ms.saturating_sub(head.totals.active_ms),
+        }
+    }
+}
+
+/// Money to hand out to sub-runs that start together.
+pub(crate) struct Grant {
+    left: Amount,
+    equal: Amount,
+}
+
+impl Grant {
+    /// Shares what is left equally among `count` sub-runs and the run itself. A budget without a bound grants none
+    /// of that kind either; what a sub-run is given is always a number.
+    pub(crate) fn among(run: &Run, head: &Head, count: u64) -> Self {
+        let left = run.left(head);
+        let left =
+            Amount { usd: left.usd.unwrap_or(Usd::from_nanos(u64::MAX / 4)), tokens: left.tokens.unwrap_or(u64::MAX / 4) };
+        let shares = count + 1;
+        Self { left, equal: Amount { usd: Usd::from_nanos(left.usd.nanos() / shares), tokens: left.tokens / shares } }
+    }
+
+    pub(crate) fn take(&mut self, asked: Option<Amount>) -> Amount {
+        let wanted = asked.unwrap_or(self.equal);
+        let slice = Amount { usd: wanted.usd.min(self.left.usd), tokens: wanted.tokens.min(self.left.tokens) };
+        self.left = Amount { usd: self.left.usd.less(slice.usd), tokens: self.left.tokens - slice.tokens };
+        slice
+    }
+}

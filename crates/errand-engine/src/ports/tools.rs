@@ -1,0 +1,56 @@
+use async_trait::async_trait;
+use errand_core::{Amount, Call, Outcome, RunId, Snapshot, Timestamp, ToolSpec, Verdict};
+
+/// Tools: what they take, and carrying them out.
+#[async_trait]
+pub trait Tools: Send + Sync {
+    /// Checks the arguments of a call against the tool's schema, and works out what the core must know of them (the end
+    /// of a wait, the share of a sub-run). Pure.
+    fn check(&self, spec: &ToolSpec, arguments: &str, now: Timestamp) -> Verdict;
+
+    /// Carries out a call. Whatever goes wrong is an outcome that the model can act on. Dropping the future stops the
+    /// call.
+    async fn run(&self, job: ToolJob<'_>) -> ToolReply;
+
+    /// A run has ended or waits: what it holds on this machine can be let go. The snapshot stays.
+    async fn release(&self, run: RunId);
+}
+
+/// A call to carry out.
+#[derive(Debug, Clone, Copy)]
+pub struct ToolJob<'a> {
+    /// The run it belongs to: whose workspace it works in.
+    pub run: RunId,
+    /// The call itself. Its idempotency key is [`Call::idempotency_key`].
+    pub call: Call<'a>,
+    /// How the run knows the tool.
+    pub spec: &'a ToolSpec,
+    /// The newest snapshot of the run's workspace: where the call begins, whatever an attempt before it left.
+    pub workspace: Option<Snapshot>,
+    /// Time it may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// Most of the result that the model is shown, in bytes.
+    pub observation_bytes: u64,
+    /// Time now.
+    pub now: Timestamp,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolReply {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it cost.
+    pub spent: Amount,
+    /// Time in a sandbox, in milliseconds.
+    pub sandbox_ms: u64,
+    /// The workspace as it left it, if it may have changed it.
+    pub workspace: Option<Snapshot>,
+}
+
+impl ToolReply {
+    /// A reply that cost nothing and left the workspace alone.
+    pub fn free(outcome: Outcome) -> Self {
+        Self { outcome, spent: Amount::ZERO, sandbox_ms: 0, workspace: None }
+    }
+}
