@@ -1,0 +1,131 @@
+//! Which turn of a script is due, worked out from the conversation alone.
+
+use super::format::{Bind, Call, END, Script, Turn};
+use super::scope::{Scope, json_in};
+use errand_core::{Message, ModelRequest};
+use regex_lite::Regex;
+use serde_json::Value;
+
+/// A turn that cannot be played.
+#[derive(Debug)]
+pub(super) struct Stuck {
+    /// Number of the turn, from 1; 0 if none is meant.
+    pub(super) turn: usize,
+    /// Why.
+    pub(super) reason: String,
+}
+
+/// The turn that is due, with what it can see.
+#[derive(Debug)]
+pub(super) struct Due<'a> {
+    /// The turn.
+    pub(super) turn: &'a Turn,
+    /// Its number, from 1.
+    pub(super) number: usize,
+    /// What it can see.
+    pub(super) scope: Scope,
+}
+
+/// Follows the conversation through the script: each reply in it stands for a turn that was played.
+///
+/// A user message begins a pass through the script if none has begun or the last one is over; otherwise it is the
+/// `notice` of the pass.
+pub(super) fn due<'a>(script: &'a Script, request: &ModelRequest) -> Result<Due<'a>, Stuck> {
+    let tools: Vec<&str> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
+    let mut walk: Option<Walk<'a>> = None;
+    for (position, message) in request.messages.iter().enumerate() {
+        match (message, &mut walk) {
+            (Message::User { text }, Some(walk)) if walk.due()?.is_some() => walk.scope.set("notice", text.as_str().into()),
+            (Message::User { text }, walk) => *walk = Some(Walk { script, at: Some(0), scope: Scope::new(text, &tools) }),
+            (Message::Assistant { .. }, Some(walk)) => walk.replied(&request.messages[position + 1..])?,
+            _ => {}
+        }
+    }
+    let walk = walk.unwrap_or_else(|| Walk { script, at: Some(0), scope: Scope::new("", &tools) });
+    match walk.due()? {
+        Some(at) => Ok(Due { turn: &script.turn[at], number: at + 1, scope: walk.scope }),
+        None => Err(Stuck { turn: 0, reason: "it is over, and the conversation wants another reply".to_owned() }),
+    }
+}
+
+/// The calls of a turn that are made, given what is known.
+pub(super) fn calls_of<'a>(turn: &'a Turn, scope: &Scope) -> Result<Vec<&'a Call>, String> {
+    let mut made = Vec::new();
+    for call in &turn.call {
+        if scope.holds(call.when.as_deref())? {
+            made.push(call);
+        }
+    }
+    Ok(made)
+}
+
+struct Walk<'a> {
+    script: &'a Script,
+    /// Where to look for the next turn; `None` once the script has ended.
+    at: Option<usize>,
+    scope: Scope,
+}
+
+impl<'a> Walk<'a> {
+    /// The position of the turn that is due, turns whose condition does not hold passed over.
+    fn due(&self) -> Result<Option<usize>, Stuck> {
+        let Some(from) = self.at else { return Ok(None) };
+        for (at, turn) in self.script.turn.iter().enumerate().skip(from) {
+            if self.holds(at, turn.when.as_deref())? {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The turn that was due has been played; `after` begins with its observations.
+    fn replied(&mut self, after: &[Message]) -> Result<(), Stuck> {
+        // A reply when none was due is not of this script (a fork from another model): nothing follows from it.
+        let Some(at) = self.due()? else { return Ok(()) };
+        let turn = &self.script.turn[at];
+        let observations = after.iter().map_while(|message| match message {
+            Message::Tool { text, is_error, .. } => Some((text.as_str(), *is_error)),
+            _ => None,
+        });
+        let calls = calls_of(turn, &self.scope).map_err(|reason| Stuck { turn: at + 1, reason })?;
+        for (call, (text, is_error)) in calls.into_iter().zip(observations) {
+            self.scope.observe(call.name(), text, is_error);
+            bind(call, text, &mut self.scope);
+        }
+        self.at = self.after(at, turn)?;
+        Ok(())
+    }
+
+    fn after(&self, at: usize, turn: &Turn) -> Result<Option<usize>, Stuck> {
+        for rule in &turn.next {
+            if self.holds(at, rule.when.as_deref())? {
+                return Ok(if rule.goto == END { None } else { self.script.position(&rule.goto) });
+            }
+        }
+        Ok(Some(at + 1))
+    }
+
+    fn holds(&self, at: usize, expression: Option<&str>) -> Result<bool, Stuck> {
+        self.scope.holds(expression).map_err(|reason| Stuck { turn: at + 1, reason })
+    }
+}
+
+/// Takes the values of a call from its observation. What matches nothing and has no default becomes undefined, also
+/// if an earlier pass through a loop had bound it.
+fn bind(call: &Call, text: &str, scope: &mut Scope) {
+    for (name, bind) in &call.bind {
+        match found(bind, text).or_else(|| bind.default.clone()) {
+            Some(value) => scope.set(name, value),
+            None => scope.remove(name),
+        }
+    }
+}
+
+fn found(bind: &Bind, text: &str) -> Option<Value> {
+    match (&bind.json, &bind.regex) {
+        (Some(pointer), _) => json_in(text)?.pointer(pointer).cloned(),
+        // The script was checked, so the expression is one and has its group.
+        (None, Some(regex)) => Some(Regex::new(regex).ok()?.captures(text)?.get(1)?.as_str().into()),
+        (None, None) => None,
+    }
+}
