@@ -55,6 +55,8 @@ impl RunLog {
                 Verdict::Refused { code, error } => (format!("error {code}: {error}"), true),
                 Verdict::Accepted { .. } => match self.observation(id) {
                     Some(observation) => observation.outcome.shown(),
+                    // Every call needs an answer before the conversation can go on in a later run of the thread.
+                    None if self.run.head.status.is_ended() => ("the run ended before this call did".to_owned(), true),
                     None => continue,
                 },
             };

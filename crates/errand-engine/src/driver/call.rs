@@ -1,0 +1,184 @@
+use super::claim::Stopped;
+use super::{Disposition, Driver};
+use crate::bugs::Bug;
+use crate::error::Error;
+use crate::ports::{Delivery, Loaded, Put, ToolJob};
+use errand_core::{
+    Amount, CallId, CallState, Class, Item, ItemBody, ItemKey, Nonce, Observation, Outcome, RunId, RunLog, Timestamp,
+};
+
+impl Driver {
+    /// Handles the message for a tool call: fence, look again, carry out, write the result, tell the run.
+    pub(super) async fn call(&self, delivery: &Delivery, run: RunId, call: CallId) -> Result<Disposition, Error> {
+        let now = self.world.now();
+        let Some(Loaded { log, .. }) = self.store.load(run).await? else {
+            return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms)));
+        };
+        let pending = log.run.head.due.calls().iter().find(|pending| pending.id == call);
+        let timeout_ms = match pending.map(|pending| (&pending.state, pending.class)) {
+            _ if log.run.head.status.is_ended() => return Ok(Disposition::Acknowledge),
+            Some((CallState::HandedOut { timeout_ms }, _)) if log.result(call).is_none() => *timeout_ms,
+            // Whoever finds the outcome there still sends: the one who wrote it may have died before that.
+            Some((CallState::HandedOut { .. }, _)) => {
+                self.tell(run).await?;
+                return Ok(Disposition::Acknowledge);
+            }
+            _ if call.record > log.run.number => return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms))),
+            _ => return Ok(Disposition::Acknowledge),
+        };
+        let effectful = pending.is_some_and(|pending| pending.class == Class::Effectful);
+        let fences = if self.bugs.has(Bug::FenceIgnored) { Vec::new() } else { fences(&log, call) };
+        if let Some(until) = fences.iter().map(|fence| fence.1).filter(|expires| *expires > now).max() {
+            return Ok(Disposition::GiveBack(until));
+        }
+        if effectful && !fences.is_empty() && !self.bugs.has(Bug::UnknownSentAgain) {
+            let reason = "the call was sent, and the worker that sent it died before it knew what came of it".to_owned();
+            self.result(run, Observation::free(call, Outcome::Unknown { reason })).await?;
+            self.tell(run).await?;
+            return Ok(Disposition::Acknowledge);
+        }
+        if now.plus(timeout_ms) > delivery.hidden_until {
+            return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms)));
+        }
+        let attempt = fences.iter().map(|fence| fence.0).max().unwrap_or(0) + 1;
+        let by = self.world.nonce();
+        let expires = now.plus(timeout_ms + self.settings.margin_ms);
+        let body = ItemBody::Fence { by, expires };
+        let fence = Item { key: ItemKey::Fence { call, attempt }, at: now, body: body.clone() };
+        match self.store.put(run, &fence, None).await? {
+            Put::Stored => {}
+            Put::Taken(item) if item.body == body || self.bugs.has(Bug::FenceIgnored) => {}
+            Put::Taken(_) => return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms))),
+        }
+        self.send_call(&log, call, by, timeout_ms, expires, effectful).await
+    }
+
+    /// Sends a fenced call, unless the run was stopped or the fence has run out in the meantime.
+    async fn send_call(
+        &self,
+        log: &RunLog,
+        call: CallId,
+        by: Nonce,
+        timeout_ms: u64,
+        expires: Timestamp,
+        effectful: bool,
+    ) -> Result<Disposition, Error> {
+        let run = log.run.id;
+        if self.is_stopped(run).await? {
+            let outcome = Outcome::error("not_sent", "the run was stopped before this call was sent");
+            self.result(run, Observation::free(call, outcome)).await?;
+            return Ok(Disposition::Acknowledge);
+        }
+        if self.world.now().plus(timeout_ms) > expires && !self.bugs.has(Bug::DeadlineNotChecked) {
+            if !effectful {
+                return Ok(Disposition::GiveBack(expires));
+            }
+            let outcome = Outcome::error("not_sent", "the worker was held up until it was too late to send this call");
+            self.result(run, Observation::free(call, outcome)).await?;
+            self.tell(run).await?;
+            return Ok(Disposition::Acknowledge);
+        }
+        let Some((made, spec)) = log.call(call).and_then(|made| Some((made, log.run.config.tool(made.tool)?))) else {
+            let outcome = Outcome::error("unknown_tool", "the run does not have this tool any longer");
+            self.result(run, Observation::free(call, outcome)).await?;
+            self.tell(run).await?;
+            return Ok(Disposition::Acknowledge);
+        };
+        let job = ToolJob {
+            run,
+            call: made,
+            spec,
+            workspace: log.workspace(),
+            timeout_ms,
+            observation_bytes: log.run.config.limits.observation_bytes,
+            now: self.world.now(),
+        };
+        self.watch.calling(run, call);
+        let observed = self.in_flight.run(run, by, self.observe(job)).await;
+        self.watch.called(run, call);
+        let observation = match observed {
+            Ok(observation) => surfaced(observation, effectful),
+            Err(_) if effectful => {
+                let reason = "the call was under way when it was stopped".to_owned();
+                Observation::free(call, Outcome::Unknown { reason })
+            }
+            Err(_) if self.is_stopped(run).await? => {
+                Observation::free(call, Outcome::error("cancelled", "the run was stopped while this call was under way"))
+            }
+            Err(_) => return Ok(Disposition::GiveBack(self.world.now())),
+        };
+        if self.bugs.has(Bug::ReceiptLostAfterCancel) && self.is_stopped(run).await? {
+            return Ok(Disposition::Acknowledge);
+        }
+        self.result(run, observation).await?;
+        self.tell(run).await?;
+        Ok(Disposition::Acknowledge)
+    }
+
+    async fn is_stopped(&self, run: RunId) -> Result<bool, Error> {
+        if self.bugs.has(Bug::CancelNotCheckedBeforeSending) {
+            return Ok(false);
+        }
+        let Some(last) = self.store.last(run).await? else { return Ok(true) };
+        Ok(last.head.status.is_ended() || self.stopped_above(last.head.parent).await? != Stopped::No)
+    }
+
+    /// Writes the result of a call, or its receipt; the first word stands.
+    pub(super) async fn result(&self, run: RunId, observation: Observation) -> Result<(), Error> {
+        let key = ItemKey::Result { call: observation.call };
+        let item = Item { key, at: self.world.now(), body: ItemBody::Result { observation } };
+        self.store.put(run, &item, None).await?;
+        Ok(())
+    }
+
+    /// Tells a run that something it may be waiting for has arrived.
+    pub(super) async fn tell(&self, run: RunId) -> Result<(), Error> {
+        if self.bugs.has(Bug::ResultSenderSilent) {
+            return Ok(());
+        }
+        let Some(last) = self.store.last(run).await? else { return Ok(()) };
+        if last.head.status.is_ended() && !self.bugs.has(Bug::EndedParentNotified) {
+            return Ok(());
+        }
+        self.send_step(run, last.number + 1, None).await
+    }
+}
+
+/// An effectful call that ran out of time may have taken hold.
+fn surfaced(observation: Observation, effectful: bool) -> Observation {
+    match &observation.outcome {
+        Outcome::Error { code, text } if effectful && code == "timed_out" => {
+            let outcome = Outcome::Unknown { reason: text.clone() };
+            Observation { outcome, ..observation }
+        }
+        _ => observation,
+    }
+}
+
+/// Attempts at a call and when each is certainly over.
+fn fences(log: &RunLog, call: CallId) -> Vec<(u32, Timestamp)> {
+    log.items
+        .iter()
+        .filter_map(|(key, item)| match (key, &item.body) {
+            (ItemKey::Fence { call: of, attempt }, ItemBody::Fence { expires, .. }) if *of == call => {
+                Some((*attempt, *expires))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// What a call to a tool is worth when nobody can say.
+pub(super) fn lost(call: CallId, class: Class, fenced: bool) -> Observation {
+    let outcome = match class {
+        Class::Effectful if fenced => {
+            Outcome::Unknown { reason: "the call was sent and every try to learn what came of it failed".to_owned() }
+        }
+        _ => Outcome::error("tool_crashed", "the call could not be carried out: every try ended with a crash"),
+    };
+    Observation { call, outcome, spent: Amount::ZERO, sandbox_ms: 0, workspace: None }
+}
+
+pub(super) fn is_fenced(log: &RunLog, call: CallId) -> bool {
+    !fences(log, call).is_empty()
+}

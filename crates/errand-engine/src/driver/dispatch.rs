@@ -1,0 +1,192 @@
+use super::Driver;
+use crate::bugs::Bug;
+use crate::error::Error;
+use crate::ports::{DueEntry, Message};
+use errand_core::{
+    Budget, CallId, CallState, Effect, Event, Executor, History, ItemBody, Making, Next, Observation, Outcome, Parent,
+    RunConfig, RunId, RunLog, Started, Status, Timestamp,
+};
+
+impl Driver {
+    /// Hands out everything that the head asks for, however often it has been handed out before: ids follow from run,
+    /// record and index, so repeating is harmless. `due` is the entry in the due index as it was when `log` was loaded.
+    pub(super) async fn dispatch(&self, log: &RunLog, due: Option<DueEntry>) -> Result<(), Error> {
+        let run = log.run.id;
+        for effect in log.run.head.effects() {
+            match effect {
+                Effect::MakeNext { not_before } => self.send_step(run, log.run.number + 1, not_before).await?,
+                Effect::CallTool { call } if log.result(call).is_some() => {}
+                Effect::CallTool { call } => self.queue.send(Message::Call { run, call, not_before: None }).await?,
+                Effect::StartRun { call, run: sub_run, slice } => {
+                    let started = sub_run_started(log, call, slice);
+                    self.start_sub_run(sub_run, started, log.run.at).await?;
+                }
+                // People are told by whoever looks on; nothing is held while they think.
+                Effect::Ask { .. } => {}
+                Effect::StopRun { .. } if self.bugs.has(Bug::CancelNotDispatchedAgain) && due.is_some() => {}
+                Effect::StopRun { call, run: sub_run } => self.stop_sub_run(log, call, sub_run).await?,
+                Effect::TellParent { run: parent } => self.tell_parent(log, parent).await?,
+            }
+        }
+        // What arrived while the record was made has sent its message to a number that is taken by now.
+        if matches!(log.next(self.world.now()), Next::Commit { .. }) {
+            self.send_step(run, log.run.number + 1, None).await?;
+        }
+        if log.run.head.status.is_ended() {
+            self.follow_up(log).await?;
+            self.tools.release(run).await;
+        }
+        self.settle_due(log, due).await
+    }
+
+    /// Takes the entry out of the due index when the run has ended or waits; sets it to the time the clock acts.
+    async fn settle_due(&self, log: &RunLog, due: Option<DueEntry>) -> Result<(), Error> {
+        let head = &log.run.head;
+        let at_work = head.due.calls().iter().any(|call| call.state.is_at_work());
+        let at = match &head.due {
+            errand_core::Due::Nothing { .. } | errand_core::Due::Budget => None,
+            errand_core::Due::Model { not_before: None, .. } => return Ok(()),
+            _ if at_work => return Ok(()),
+            due => due.deadline(),
+        };
+        if due.map(|due| due.at) == at {
+            return Ok(());
+        }
+        let seen = if self.bugs.has(Bug::DueClearedBlindly) {
+            self.store.load(log.run.id).await?.and_then(|loaded| loaded.due)
+        } else {
+            due
+        };
+        // If somebody woke the run in the meantime, the entry stays as they left it.
+        self.store.move_due(log.run.id, seen, at).await?;
+        Ok(())
+    }
+
+    async fn start_sub_run(&self, sub_run: RunId, started: Started, at: Timestamp) -> Result<(), Error> {
+        let withdrawn = started.withdrawn.is_some();
+        let log = RunLog::begin(sub_run, started, at, Making { made_under: 0, attempt: 0, maker: self.world.nonce() });
+        self.store.begin(sub_run, &log.records, self.world.now()).await?;
+        if !withdrawn {
+            self.send_step(sub_run, 2, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops a sub-run, also one that has not begun: its record 1 then says so.
+    async fn stop_sub_run(&self, log: &RunLog, call: CallId, sub_run: RunId) -> Result<(), Error> {
+        let reason = format!("run {} above it has ended", log.run.id);
+        if self.store.last(sub_run).await?.is_none() {
+            if self.bugs.has(Bug::SubRunNotWithdrawn) {
+                return Ok(());
+            }
+            let mut started = sub_run_started(log, call, errand_core::Amount::ZERO);
+            started.withdrawn = Some(reason.clone());
+            self.start_sub_run(sub_run, started, log.run.at).await?;
+        }
+        // The sub-run may have begun in the meantime, so it is looked at in any case.
+        Box::pin(self.cancel(sub_run, &reason, "errand")).await?;
+        Ok(())
+    }
+
+    async fn tell_parent(&self, log: &RunLog, parent: RunId) -> Result<(), Error> {
+        let Some(Parent { call, .. }) = log.started().parent.clone() else { return Ok(()) };
+        let outcome = match &log.run.head.status {
+            Status::Done => Outcome::Ok { text: log.answer().unwrap_or_default().to_owned() },
+            Status::Failed { code, message } => Outcome::error(code, message.clone()),
+            other => Outcome::error(other.code(), format!("sub-run {} ended as {}", log.run.id, other.code())),
+        };
+        let bill = log.bill().total();
+        let observation =
+            Observation { spent: bill, sandbox_ms: log.run.head.totals.sandbox_ms, ..Observation::free(call, outcome) };
+        self.result(parent, observation).await?;
+        self.tell(parent).await
+    }
+
+    /// A message that came too late to be read begins a new run of the thread.
+    async fn follow_up(&self, log: &RunLog) -> Result<(), Error> {
+        if log.run.head.status != Status::Done || self.bugs.has(Bug::LateMessageNotRead) {
+            return Ok(());
+        }
+        for item in log.unread() {
+            if let ItemBody::Message { message } = &item.body {
+                Box::pin(self.continue_thread(log, &message.id, &message.text)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins the run of the thread that follows `log`; the same message always begins the same run.
+    pub(super) async fn continue_thread(&self, log: &RunLog, id: &str, text: &str) -> Result<RunId, Error> {
+        let run = RunId::derived(log.run.id, &format!("message/{id}"), log.run.at);
+        let started = Started {
+            config: (*log.run.config).clone(),
+            task: text.to_owned(),
+            files: Vec::new(),
+            workspace: log.run.head.workspace,
+            history: Some(self.history_of(log).await?),
+            parent: None,
+            withdrawn: None,
+        };
+        self.create(run, started).await
+    }
+
+    /// A run as the history of the next run of its thread.
+    pub async fn history_of(&self, log: &RunLog) -> Result<History, Error> {
+        let mut messages = self.history(log).await?;
+        messages.extend(log.conversation());
+        Ok(History {
+            run: log.run.id,
+            number: log.run.number,
+            hash: log.run.hash,
+            bytes: messages.iter().map(errand_core::Message::bytes).sum(),
+            messages: messages.len() as u64,
+        })
+    }
+}
+
+/// What a sub-run starts with: the configuration of the run above with a slice of its budget, and without tools that
+/// would nest too deep.
+fn sub_run_started(log: &RunLog, call: CallId, slice: errand_core::Amount) -> Started {
+    let config = &log.run.config;
+    let depth = log.run.head.depth + 1;
+    let left = log.run.left(&log.run.head);
+    let tools = config.tools.iter().filter(|tool| tool.executor != Executor::SubRun || depth < config.limits.depth).cloned();
+    let arguments = log.call(call).map_or("", |call| call.arguments);
+    Started {
+        config: RunConfig {
+            tools: tools.collect(),
+            budget: Budget {
+                usd: config.budget.usd.map(|_| slice.usd),
+                tokens: config.budget.tokens.map(|_| slice.tokens),
+                steps: left.steps.max(1),
+                active_ms: left.active_ms.max(1),
+                when_exceeded: errand_core::WhenExceeded::End,
+            },
+            ..(**config).clone()
+        },
+        task: sub_run_task(arguments),
+        files: Vec::new(),
+        workspace: log.workspace(),
+        history: None,
+        parent: Some(Parent { run: log.run.id, call, depth }),
+        withdrawn: None,
+    }
+}
+
+/// The task in the arguments of a call that starts a sub-run; the arguments themselves if they name none.
+fn sub_run_task(arguments: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Arguments {
+        task: String,
+    }
+    serde_json::from_str(arguments).map_or_else(|_| arguments.to_owned(), |Arguments { task }| task)
+}
+
+impl Driver {
+    /// True if the last record stops something that had begun elsewhere.
+    pub(super) fn stops_others(log: &RunLog) -> bool {
+        let abandoned = log.run.head.due.calls();
+        matches!(log.last().event, Event::Cancelled(_))
+            && abandoned.iter().any(|call| matches!(call.state, CallState::SubRun { .. }))
+    }
+}

@@ -1,0 +1,141 @@
+//! The one driver: load, decide, claim, perform, commit, dispatch. See ADR 0005 for each rule's reason.
+
+mod call;
+mod claim;
+mod dispatch;
+mod in_flight;
+mod outside;
+mod perform;
+mod step;
+mod sweep;
+
+pub use outside::{Cancellation, ForkOptions};
+
+use crate::bugs::Bugs;
+use crate::error::Error;
+use crate::ports::{Delivery, Loaded, Message, Models, Queue, Store, Tools, Watch, World};
+use errand_core::{RunId, RunLog, Timestamp};
+use in_flight::InFlight;
+use std::sync::Arc;
+
+/// Times and bounds of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Hard time-out of one message in a worker, in milliseconds. Work that may not fit is not begun.
+    pub step_ms: u64,
+    /// Time beyond its time-out after which a worker is certainly dead, in milliseconds.
+    pub margin_ms: u64,
+    /// How far ahead an entry in the due index is set, in milliseconds. Longer than a message is hidden.
+    pub lease_ms: u64,
+    /// How long a message that came too early is put off, in milliseconds.
+    pub early_ms: u64,
+    /// Records one message may lead to before the next one is sent.
+    pub records_per_message: u32,
+    /// Deliveries of a message before it counts as dead.
+    pub receives: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { step_ms: 300_000, margin_ms: 10_000, lease_ms: 900_000, early_ms: 1_000, records_per_message: 1, receives: 5 }
+    }
+}
+
+/// What becomes of a message after it was handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// It is done with.
+    Acknowledge,
+    /// It goes back and comes again then.
+    GiveBack(Timestamp),
+}
+
+/// Carries runs forward. Clones share everything.
+#[derive(Clone)]
+pub struct Driver {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) models: Arc<dyn Models>,
+    pub(crate) tools: Arc<dyn Tools>,
+    pub(crate) world: Arc<dyn World>,
+    pub(crate) watch: Arc<dyn Watch>,
+    pub(crate) settings: Settings,
+    pub(crate) bugs: Bugs,
+    in_flight: Arc<InFlight>,
+}
+
+/// The adapters a driver works with.
+pub struct Adapters {
+    /// Where runs are kept.
+    pub store: Arc<dyn Store>,
+    /// What carries messages.
+    pub queue: Arc<dyn Queue>,
+    /// What thinks.
+    pub models: Arc<dyn Models>,
+    /// What acts.
+    pub tools: Arc<dyn Tools>,
+    /// Time and entropy.
+    pub world: Arc<dyn World>,
+    /// Who looks on.
+    pub watch: Arc<dyn Watch>,
+}
+
+impl Driver {
+    /// A driver over `adapters`.
+    pub fn new(adapters: Adapters, settings: Settings) -> Self {
+        let Adapters { store, queue, models, tools, world, watch } = adapters;
+        Self { store, queue, models, tools, world, watch, settings, bugs: Bugs::default(), in_flight: Arc::default() }
+    }
+
+    /// The same driver with a bug planted.
+    #[cfg(feature = "bugs")]
+    pub fn with_bugs(self, bugs: Bugs) -> Self {
+        Self { bugs, ..self }
+    }
+
+    /// Handles one message. An error means that it must be delivered again.
+    pub async fn handle(&self, delivery: &Delivery) -> Result<Disposition, Error> {
+        let now = self.world.now();
+        if let Some(time) = delivery.message.not_before().filter(|time| *time > now) {
+            if !self.bugs.has(crate::bugs::Bug::TimerAcknowledgedEarly) {
+                self.queue.send(delivery.message.at(time)).await?;
+            }
+            return Ok(Disposition::Acknowledge);
+        }
+        match delivery.message {
+            Message::Step { run, record, .. } => self.step(delivery, run, record).await,
+            Message::Call { run, call, .. } => self.call(delivery, run, call).await,
+        }
+    }
+
+    /// Stops what is under way here so that another process can take it over: model calls are booked as spent but
+    /// unconfirmed, calls to tools are left without a result.
+    pub fn hand_back(&self) {
+        self.in_flight.stop_all();
+    }
+
+    /// The run with all its records and items.
+    pub async fn load(&self, run: RunId) -> Result<RunLog, Error> {
+        Ok(self.loaded(run).await?.log)
+    }
+
+    async fn loaded(&self, run: RunId) -> Result<Loaded, Error> {
+        self.store.load(run).await?.ok_or(Error::UnknownRun { run })
+    }
+
+    /// The conversation of the thread before a run, oldest first.
+    pub async fn history(&self, log: &RunLog) -> Result<Vec<errand_core::Message>, Error> {
+        let mut parts = Vec::new();
+        let mut before = log.started().history.clone();
+        while let Some(history) = before {
+            let earlier = self.load(history.run).await?.prefix(history.run, history.number)?;
+            before = earlier.started().history.clone();
+            parts.push(earlier.conversation());
+        }
+        Ok(parts.into_iter().rev().flatten().collect())
+    }
+
+    async fn send_step(&self, run: RunId, record: u64, not_before: Option<Timestamp>) -> Result<(), Error> {
+        Ok(self.queue.send(Message::Step { run, record, not_before }).await?)
+    }
+}

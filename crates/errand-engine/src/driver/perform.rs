@@ -1,0 +1,150 @@
+use super::Driver;
+use super::step::reserve;
+use crate::error::Error;
+use crate::ports::{Delta, DeltaSink, ToolJob, Watch};
+use errand_core::{
+    Amount, Call, CallId, Due, Event, Executor, ModelError, ModelErrorKind, ModelFailed, ModelReplied, ModelReply, Nonce,
+    Observation, Outcome, Price, RequestedCall, RunId, RunLog, Spent, Verdict,
+};
+use futures::future::{Either, select};
+use std::pin::pin;
+
+impl Driver {
+    /// Calls the model and carries out the quick pure calls it asks for. `None` if it was stopped on the way.
+    pub(super) async fn perform(&self, log: &RunLog, by: Nonce) -> Result<Option<(Event, Spent)>, Error> {
+        let Due::Model { timeout_ms, .. } = log.run.head.due else { return Ok(None) };
+        let history = self.history(log).await?;
+        let Some(request) = log.request(&history) else { return Ok(None) };
+        let sink = Deltas { watch: &*self.watch, run: log.run.id, record: log.run.number + 1 };
+        let call = async {
+            let answer = pin!(self.models.call(&request, &sink));
+            match select(answer, pin!(self.world.sleep(timeout_ms))).await {
+                Either::Left((answer, _)) => answer,
+                Either::Right(_) => Err(timed_out(timeout_ms)),
+            }
+        };
+        let Ok(answer) = self.in_flight.run(log.run.id, by, call).await else { return Ok(None) };
+        Ok(Some(match answer {
+            Ok(reply) => {
+                let spent = cost(log, &reply);
+                let verdicts = self.verdicts(log, &reply);
+                let observations = self.observe_inline(log, &reply, &verdicts).await;
+                let replied = ModelReplied { request: request.digest(), reply, verdicts, observations };
+                (Event::ModelReplied(Box::new(replied)), spent)
+            }
+            Err(error) => {
+                let amount = if error.may_be_charged { reserve(log) } else { Amount::ZERO };
+                let confirmed = !error.may_be_charged;
+                (Event::ModelFailed(ModelFailed { error }), Spent { amount, confirmed })
+            }
+        }))
+    }
+
+    fn verdicts(&self, log: &RunLog, reply: &ModelReply) -> Vec<Verdict> {
+        let limits = &log.run.config.limits;
+        let check = |(index, call): (usize, &RequestedCall)| {
+            if index >= limits.calls_per_turn as usize {
+                let error = format!("at most {} calls are taken in one reply: make this one later", limits.calls_per_turn);
+                return refused("too_many_calls", error);
+            }
+            if call.arguments.len() as u64 > limits.argument_bytes {
+                let error = format!(
+                    "the arguments have {} bytes, at most {} are taken: write long content in parts",
+                    call.arguments.len(),
+                    limits.argument_bytes
+                );
+                return refused("arguments_too_long", error);
+            }
+            let Some(spec) = log.run.config.tool(&call.name) else {
+                let known: Vec<&str> = log.run.config.tools.iter().map(|tool| tool.definition.name.as_str()).collect();
+                return refused(
+                    "unknown_tool",
+                    format!("there is no tool `{}`; there are: {}", call.name, known.join(", ")),
+                );
+            };
+            if spec.executor == Executor::SubRun && log.run.head.depth >= limits.depth {
+                return refused("too_deep", format!("runs nest at most {} deep: do this yourself", limits.depth));
+            }
+            self.tools.check(spec, &call.arguments, self.world.now())
+        };
+        reply.calls.iter().enumerate().map(check).collect()
+    }
+
+    async fn observe_inline(&self, log: &RunLog, reply: &ModelReply, verdicts: &[Verdict]) -> Vec<Observation> {
+        let mut observations = Vec::new();
+        for (index, (call, verdict)) in (0u32..).zip(reply.calls.iter().zip(verdicts)) {
+            let Some(spec) = log.run.config.tool(&call.name) else { continue };
+            if !matches!(verdict, Verdict::Accepted { .. }) || spec.executor != Executor::Inline {
+                continue;
+            }
+            let id = CallId { record: log.run.number + 1, index };
+            let job = ToolJob {
+                run: log.run.id,
+                call: Call { born: log.run.id, id, tool: &call.name, arguments: &call.arguments },
+                spec,
+                workspace: log.workspace(),
+                timeout_ms: spec.timeout_ms,
+                observation_bytes: log.run.config.limits.observation_bytes,
+                now: self.world.now(),
+            };
+            observations.push(self.observe(job).await);
+        }
+        observations
+    }
+
+    /// Carries out a call, for at most its time.
+    pub(super) async fn observe(&self, job: ToolJob<'_>) -> Observation {
+        let call = job.call.id;
+        let timeout = job.timeout_ms;
+        match select(pin!(self.tools.run(job)), pin!(self.world.sleep(timeout))).await {
+            Either::Left((reply, _)) => Observation {
+                call,
+                outcome: reply.outcome,
+                spent: reply.spent,
+                sandbox_ms: reply.sandbox_ms,
+                workspace: reply.workspace,
+            },
+            Either::Right(_) => {
+                let text = format!("the call did not end within {timeout} ms and was stopped");
+                Observation::free(call, Outcome::error("timed_out", text))
+            }
+        }
+    }
+}
+
+/// What a reply cost. Without usage from the provider the whole reserve is booked, unconfirmed.
+fn cost(log: &RunLog, reply: &ModelReply) -> Spent {
+    match reply.usage {
+        Some(usage) => {
+            let usd = log.run.config.model.price.unwrap_or(Price::FREE).cost(&usage);
+            let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
+            Spent { amount: Amount { usd, tokens }, confirmed: true }
+        }
+        None => Spent { amount: reserve(log), confirmed: false },
+    }
+}
+
+fn timed_out(timeout_ms: u64) -> ModelError {
+    ModelError {
+        kind: ModelErrorKind::TimedOut,
+        message: format!("the model did not finish its reply within {} s", timeout_ms / 1000),
+        retry_after_ms: None,
+        may_be_charged: true,
+    }
+}
+
+fn refused(code: &str, error: String) -> Verdict {
+    Verdict::Refused { code: code.to_owned(), error }
+}
+
+struct Deltas<'a> {
+    watch: &'a dyn Watch,
+    run: RunId,
+    record: u64,
+}
+
+impl DeltaSink for Deltas<'_> {
+    fn delta(&self, delta: Delta) {
+        self.watch.delta(self.run, self.record, delta);
+    }
+}

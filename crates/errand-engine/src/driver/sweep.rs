@@ -1,0 +1,73 @@
+use super::call::{is_fenced, lost};
+use super::{Disposition, Driver};
+use crate::bugs::Bug;
+use crate::error::Error;
+use crate::ports::{Delivery, Loaded, Message};
+use errand_core::{ClaimDecision, Due, Event, Failed, Input, Making, RunId};
+
+impl Driver {
+    /// Looks after runs whose entry in the due index is overdue: repeats what their head asks for and sends the message
+    /// for the next record. Returns how many there were.
+    pub async fn sweep(&self, limit: u32) -> Result<usize, Error> {
+        if self.bugs.has(Bug::NoSweep) {
+            return Ok(0);
+        }
+        let overdue = self.store.overdue(self.world.now(), limit).await?;
+        for run in &overdue {
+            self.revive(*run).await?;
+        }
+        Ok(overdue.len())
+    }
+
+    /// Repeats what a run's head asks for and sends the message for the next record.
+    pub async fn revive(&self, run: RunId) -> Result<(), Error> {
+        let Some(Loaded { log, due }) = self.store.load(run).await? else { return Ok(()) };
+        self.dispatch(&log, due).await?;
+        if log.run.head.status.is_ended() {
+            return Ok(());
+        }
+        self.send_step(run, log.run.number + 1, log.run.head.due.deadline()).await?;
+        let Some(Loaded { due: Some(due), .. }) = self.store.load(run).await? else { return Ok(()) };
+        let now = self.world.now();
+        if due.at <= now {
+            self.store.move_due(run, Some(due), Some(now.plus(self.settings.lease_ms))).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks at a message that was delivered too often. It can be stale, or about a run that is well; only a record
+    /// that is due and that nobody is at fails the run. A call gets an error, or `unknown`.
+    pub async fn dead_letter(&self, delivery: &Delivery) -> Result<Disposition, Error> {
+        let now = self.world.now();
+        let run = delivery.message.run();
+        let Some(Loaded { log, due }) = self.store.load(run).await? else { return Ok(Disposition::Acknowledge) };
+        if log.run.head.status.is_ended() {
+            self.dispatch(&log, due).await?;
+            return Ok(Disposition::Acknowledge);
+        }
+        match delivery.message {
+            Message::Call { call, .. } => {
+                let pending = log.run.head.due.calls().iter().find(|pending| pending.id == call);
+                if let Some(pending) = pending.filter(|pending| pending.state.is_at_work() && log.result(call).is_none()) {
+                    self.result(run, lost(call, pending.class, is_fenced(&log, call))).await?;
+                }
+                self.tell(run).await?;
+            }
+            Message::Step { record, .. } => {
+                let due_now = record == log.run.number + 1 && matches!(log.run.head.due, Due::Model { .. });
+                let alive = matches!(log.claim(now), Some(ClaimDecision::Wait { .. }));
+                if self.bugs.has(Bug::DeadLetterFailsLiveRun) || (due_now && !alive) {
+                    let message = format!("record {record} could not be made: every worker that tried it died");
+                    let event = Event::Failed(Failed { code: "step_failed".to_owned(), message });
+                    let input = Input { event, books: log.settle(None, now), at: now };
+                    let making = Making { made_under: record, attempt: 0, maker: self.world.nonce() };
+                    let sealed = log.make(input, Vec::new(), making)?;
+                    self.store.commit(run, &sealed, Some(now)).await?;
+                    self.watch.recorded(run, &sealed);
+                }
+                self.revive(run).await?;
+            }
+        }
+        Ok(Disposition::Acknowledge)
+    }
+}
