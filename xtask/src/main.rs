@@ -1,1 +1,38 @@
-fn main() {}
+//! Errand's automation: every command a developer or CI runs on the repository, in Rust.
+//!
+//! One module per subcommand, each with an `Args` and a `run`:
+//! - [`check`]: everything that must hold before a change lands;
+//! - [`edges`]: which crate may depend on which.
+//!
+//! [`cargo`] starts cargo for them. Absent here: anything the `errand` binary does for its users.
+//! Tests stand beside each module; `edges` is tested on the real workspace too.
+
+#![expect(clippy::print_stdout, reason = "a command line that people and CI logs read")]
+
+mod cargo;
+mod check;
+mod edges;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Errand's automation", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every check that CI runs, in order, and stop at the first that fails.
+    Check(check::Args),
+    /// Fail when a crate of the workspace depends on something it must not.
+    Edges(edges::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Check(args) => check::run(&args),
+        Command::Edges(args) => edges::run(&args),
+    }
+}
