@@ -1,1 +1,6 @@
-//! Placeholder map, written with the crate.
+//! draft
+mod arguments;
+mod calculate;
+mod manifest;
+mod registry;
+pub use registry::Registry;

@@ -1,0 +1,152 @@
+//! What a tool says of itself: the files in `schemas/tools/`, built into the program.
+
+use errand_core::{Approval, Class, Executor, ToolDefinition, ToolSpec};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The built-in manifests by name, in the order in which models and people are shown them.
+pub(crate) const BUILT_IN: [(&str, &str); 8] = [
+    ("python", include_str!("../../../schemas/tools/python.json")),
+    ("shell", include_str!("../../../schemas/tools/shell.json")),
+    ("files", include_str!("../../../schemas/tools/files.json")),
+    ("chart", include_str!("../../../schemas/tools/chart.json")),
+    ("calculate", include_str!("../../../schemas/tools/calculate.json")),
+    ("ask_user", include_str!("../../../schemas/tools/ask_user.json")),
+    ("wait", include_str!("../../../schemas/tools/wait.json")),
+    ("echo", include_str!("../../../schemas/tools/echo.json")),
+];
+
+/// What every manifest must look like.
+const META_SCHEMA: &str = include_str!("../../../schemas/tools/manifest.schema.json");
+
+/// One tool: what the model is told, and how the engine treats its calls.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Name, `[a-z][a-z0-9_]{0,63}`.
+    pub name: String,
+    /// What it does and when to use it.
+    pub description: String,
+    /// JSON Schema of the arguments: an object that takes no property it does not list.
+    pub parameters: Value,
+    /// What repeating a call would do.
+    pub class: Class,
+    /// Who carries a call out.
+    pub executor: Executor,
+    /// Whether a person is asked first.
+    pub approval: Approval,
+    /// Time one call may take, in milliseconds.
+    pub timeout_ms: u64,
+    /// Labels that a result carries into the run.
+    #[serde(default)]
+    pub taint_out: Vec<String>,
+}
+
+impl Manifest {
+    /// The tool as a run is pinned to it.
+    pub fn spec(&self) -> ToolSpec {
+        ToolSpec {
+            definition: ToolDefinition {
+                name: self.name.clone(),
+                description: self.description.clone(),
+                parameters: self.parameters.to_string(),
+            },
+            class: self.class,
+            executor: self.executor,
+            approval: self.approval,
+            timeout_ms: self.timeout_ms,
+            taint_out: self.taint_out.clone(),
+        }
+    }
+}
+
+/// Reads manifests given as (name, text) and checks each against the meta-schema.
+pub(crate) fn read(texts: &[(&str, &str)]) -> Result<Vec<Manifest>, Error> {
+    let broken = |name: &str, problem: String| Error::Broken { name: name.to_owned(), problem };
+    let meta: Value = serde_json::from_str(META_SCHEMA).map_err(|e| broken("manifest.schema", e.to_string()))?;
+    let meta = jsonschema::validator_for(&meta).map_err(|e| broken("manifest.schema", e.to_string()))?;
+    let one = |&(name, text): &(&str, &str)| {
+        let value: Value = serde_json::from_str(text).map_err(|e| broken(name, e.to_string()))?;
+        if let Some(error) = meta.iter_errors(&value).next() {
+            return Err(broken(name, format!("at {:?}: {error}", error.instance_path().to_string())));
+        }
+        let manifest: Manifest = serde_json::from_value(value).map_err(|e| broken(name, e.to_string()))?;
+        if manifest.name != name {
+            return Err(broken(name, format!("it calls itself {:?}", manifest.name)));
+        }
+        Ok(manifest)
+    };
+    texts.iter().map(one).collect()
+}
+
+/// What is wrong with the tools on offer, or with those asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A manifest that this program cannot take.
+    #[error("the manifest of tool {name:?} is broken: {problem}; correct schemas/tools/{name}.json")]
+    Broken {
+        /// The tool.
+        name: String,
+        /// What is wrong, and where.
+        problem: String,
+    },
+    /// A name no tool has.
+    #[error("there is no tool called {name:?}; there are {}", known.join(", "))]
+    Unknown {
+        /// The name asked for.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// A name asked for twice.
+    #[error("tool {name:?} is named twice: name it once")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+}
+
+impl Error {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Broken { .. } => "tool_manifest_broken",
+            Error::Unknown { .. } => "unknown_tool",
+            Error::Twice { .. } => "tool_named_twice",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(change: impl Fn(&mut Value)) -> String {
+        let mut value: Value = serde_json::from_str(BUILT_IN[0].1).unwrap();
+        change(&mut value);
+        let error = read(&[("python", &value.to_string())]).unwrap_err();
+        assert_eq!(error.code(), "tool_manifest_broken");
+        error.to_string()
+    }
+
+    #[test]
+    fn built_in_manifests_fit_the_meta_schema_and_require_only_what_they_list() {
+        for manifest in read(&BUILT_IN).unwrap() {
+            let parameters = &manifest.parameters;
+            for required in parameters["required"].as_array().unwrap() {
+                assert!(parameters["properties"].get(required.as_str().unwrap()).is_some(), "{}: {required}", manifest.name);
+            }
+        }
+    }
+
+    #[test]
+    fn manifests_that_are_loose_or_wrong_are_refused() {
+        broken(|m| m["parameters"]["additionalProperties"] = true.into());
+        broken(|m| drop(m["parameters"]["properties"]["code"].as_object_mut().unwrap().remove("description")));
+        broken(|m| drop(m["parameters"]["properties"]["code"].as_object_mut().unwrap().remove("maxLength")));
+        broken(|m| m["class"] = "harmless".into());
+        broken(|m| m["executor"] = "inline".into());
+        broken(|m| m["cache_ttl_s"] = 5.into());
+        assert!(broken(|m| m["name"] = "pythom".into()).contains("pythom"));
+    }
+}
