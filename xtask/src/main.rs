@@ -7,13 +7,14 @@
 //! [`cargo`] starts cargo for them. Absent here: anything the `errand` binary does for its users.
 //! Tests stand beside each module; `edges` is tested on the real workspace too.
 
-#![expect(clippy::print_stdout, reason = "a command line that people and CI logs read")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line that people and CI logs read")]
 
 mod cargo;
 mod check;
 mod edges;
 
 use clap::{Parser, Subcommand};
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Errand's automation", disable_help_subcommand = true)]
@@ -30,9 +31,16 @@ enum Command {
     Edges(edges::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
         Command::Check(args) => check::run(&args),
         Command::Edges(args) => edges::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
