@@ -1,0 +1,276 @@
+//! Making a box: clone, id maps, control groups, and the parent's ends of its streams.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::cgroup::{Group, Hosts};
+use super::plan::{BOX_ID, GO_CGROUP, GO_MAPPED, Message, Plan, Stage, TERMINATE, Tree};
+use super::sys::{self, call, check};
+use super::{child, plan};
+use crate::error::{Error, Result};
+use crate::limits::Limits;
+
+/// The namespaces of a box; the cgroup namespace follows once it is in its group.
+const NAMESPACES: i32 = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWNS;
+
+/// A running box, seen from outside. Dropping it kills it and waits until all its processes are gone.
+pub(crate) struct Running {
+    pid: i32,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) control: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    pub(crate) group: Group,
+    reaped: bool,
+}
+
+/// Both ends of the streams and the control socket.
+pub(crate) struct Wires {
+    control: [OwnedFd; 2],
+    stdin: OwnedFd,
+    stdout: [OwnedFd; 2],
+    stderr: [OwnedFd; 2],
+}
+
+impl Wires {
+    /// Opens them, all above 2 so that the child can put them in place without overwriting one.
+    pub(crate) fn new(stdin: Option<&[u8]>) -> Result<Wires> {
+        let wires = || -> rustix::io::Result<Wires> {
+            let (out_read, out_write) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (err_read, err_write) = pipe_with(PipeFlags::CLOEXEC)?;
+            let out = [above_two(out_read)?, above_two(out_write)?];
+            let err = [above_two(err_read)?, above_two(err_write)?];
+            for end in [&out[0], &err[0]] {
+                rustix::fs::fcntl_setfl(end, OFlags::NONBLOCK)?;
+            }
+            Ok(Wires { control: control_pair()?, stdin: input(stdin)?, stdout: out, stderr: err })
+        };
+        wires().map_err(|e| Error::io("opening the streams of a box", "pipe", e))
+    }
+
+    /// Tells the plan the child's ends.
+    pub(crate) fn plug_into(&self, plan: &mut Plan) {
+        plan.control = self.control[1].as_raw_fd();
+        plan.stdio = [self.stdin.as_raw_fd(), self.stdout[1].as_raw_fd(), self.stderr[1].as_raw_fd()];
+        plan.keep = plan.trees.iter().map(|tree| tree.fd).filter(|fd| *fd > 2).collect();
+        plan.keep.push(plan.control);
+        plan.keep.sort_unstable();
+    }
+}
+
+/// Standard input is a sealed file in memory: nothing has to be fed while the box runs.
+fn input(bytes: Option<&[u8]>) -> rustix::io::Result<OwnedFd> {
+    let Some(bytes) = bytes else {
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        return above_two(null);
+    };
+    let file = memfd_create("stdin", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest)?;
+        rest = rest.get(written..).unwrap_or(&[]);
+    }
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    above_two(file)
+}
+
+fn above_two(fd: OwnedFd) -> rustix::io::Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { fcntl_dupfd_cloexec(&fd, 3) }
+}
+
+fn control_pair() -> rustix::io::Result<[OwnedFd; 2]> {
+    let mut fds = [0i32; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    check(call!(libc::SYS_socketpair, libc::AF_UNIX, kind, 0, fds.as_mut_ptr())).map_err(Errno::from_raw_os_error)?;
+    // SAFETY: the call succeeded, so both are open and belong to nobody else.
+    let [one, two] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok([above_two(one)?, above_two(two)?])
+}
+
+/// As root: a detached copy of a mount, made by this process because its rights reach every folder.
+pub(crate) fn clone_tree(mut tree: Tree) -> Result<Tree> {
+    let recursive = if tree.recursive { sys::AT_RECURSIVE } else { 0 };
+    let opened = sys::open_tree(libc::AT_FDCWD, &tree.source, sys::OPEN_TREE_CLONE | recursive);
+    let fd = match opened {
+        Ok(fd) => fd,
+        // Root without the right to mount, as in a container: the child does it in its own namespace.
+        Err(libc::EPERM) => return Ok(tree),
+        Err(errno) => return Err(setup(Stage::HostFolder, errno)),
+    };
+    // SAFETY: `open_tree` just gave us this descriptor.
+    let owned = above_two(unsafe { OwnedFd::from_raw_fd(fd) }).map_err(|e| setup(Stage::HostFolder, e.raw_os_error()))?;
+    let fd = owned.as_raw_fd();
+    let same = tree.identity.is_none_or(|identity| sys::identity(fd) == Ok(identity));
+    let prepared =
+        if same { sys::mount_setattr(fd, tree.recursive, tree.attr, libc::MS_PRIVATE) } else { Err(libc::ESTALE) };
+    prepared.map_err(|errno| setup(Stage::HostFolder, errno))?;
+    tree.fd = fd;
+    tree._owned = Some(owned);
+    Ok(tree)
+}
+
+/// Starts a box. `host_ids` are the user and group id it has on the host.
+pub(crate) fn launch(
+    plan: &mut Plan,
+    wires: Wires,
+    groups: &Hosts,
+    limits: &Limits,
+    host_ids: (u32, u32),
+) -> Result<Running> {
+    let group = groups.make(limits).map_err(|e| Error::io("making control groups for a box", "cgroup", e))?;
+    let (pid, pidfd) = clone(plan).map_err(|errno| Error::Setup { stage: "making its namespaces", errno: text(errno) })?;
+    let Wires { control: [control, _], stdout: [stdout, _], stderr: [stderr, _], .. } = wires;
+    let running = Running { pid, pidfd, control, stdout, stderr, group, reaped: false };
+    for tree in &mut plan.trees {
+        tree._owned = None;
+    }
+    map_ids(pid, host_ids, plan.switch_ids)
+        .map_err(|e| Error::Setup { stage: "mapping its user id", errno: e.to_string() })?;
+    // The host's out-of-memory killer prefers boxes. Raising the score is always allowed; where it is not, nothing is lost.
+    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
+    running.send(GO_MAPPED)?;
+    running.group.add(pid).map_err(|e| Error::io("putting a box into its control groups", "cgroup", e))?;
+    running.send(GO_CGROUP)?;
+    Ok(running)
+}
+
+/// The argument of `clone3`, first version.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+fn clone(plan: &mut Plan) -> std::result::Result<(i32, OwnedFd), sys::Errno> {
+    let mut pidfd: i32 = -1;
+    let arguments = CloneArguments {
+        flags: (NAMESPACES | libc::CLONE_PIDFD) as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        ..CloneArguments::default()
+    };
+    let size = size_of::<CloneArguments>();
+    // Without CLONE_VM the child has a copy of this memory and a stack of its own; it runs `init` and never returns here.
+    match check(call!(libc::SYS_clone3, &raw const arguments, size))? {
+        0 => child::init(plan),
+        pid => {
+            // SAFETY: CLONE_PIDFD gave us this descriptor.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok((pid as i32, pidfd))
+        }
+    }
+}
+
+/// One user and one group: those of the session, never the host's root.
+fn map_ids(pid: i32, (uid, gid): (u32, u32), switch: bool) -> io::Result<()> {
+    if uid == 0 || gid == 0 {
+        return Err(io::Error::other("refusing to map the host's root"));
+    }
+    if !switch {
+        fs::write(format!("/proc/{pid}/setgroups"), "deny")?;
+    }
+    fs::write(format!("/proc/{pid}/uid_map"), format!("{BOX_ID} {uid} 1"))?;
+    fs::write(format!("/proc/{pid}/gid_map"), format!("{BOX_ID} {gid} 1"))
+}
+
+impl Running {
+    fn send(&self, word: u8) -> Result<()> {
+        match send(self.control.as_fd(), word) {
+            // The child ended early; what it said about it is read from the socket.
+            Ok(()) | Err(libc::EPIPE | libc::ECONNRESET) => Ok(()),
+            Err(errno) => Err(Error::Setup { stage: "talking to its init", errno: text(errno) }),
+        }
+    }
+
+    /// Asks the main process (and its process group) to end.
+    pub(crate) fn terminate(&self) {
+        // An init that is gone needs no asking.
+        let _ = send(self.control.as_fd(), TERMINATE);
+    }
+
+    /// Kills every process of the box.
+    pub(crate) fn kill(&self) {
+        let none = std::ptr::null::<u8>();
+        // Fails only when the box is gone already.
+        let _ = check(call!(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), libc::SIGKILL, none, 0));
+    }
+
+    /// The next message of init, if there is one; `None` also when it is gone.
+    pub(crate) fn message(&self) -> Option<Message> {
+        let mut bytes = [0u8; 8];
+        let flags = libc::MSG_DONTWAIT;
+        let none = std::ptr::null_mut::<u8>();
+        let fd = self.control.as_raw_fd();
+        let got = check(call!(libc::SYS_recvfrom, fd, bytes.as_mut_ptr(), bytes.len(), flags, none, none));
+        if got == Ok(8) { Message::decode(bytes) } else { None }
+    }
+
+    /// Waits for init to be gone, and with it all processes; gives the processor time they used.
+    pub(crate) fn wait(mut self) -> (Group, Duration) {
+        let cpu = self.reap();
+        let group = std::mem::replace(&mut self.group, Group::empty());
+        (group, cpu)
+    }
+
+    pub(crate) fn init_pid(&self) -> i32 {
+        self.pid
+    }
+
+    fn reap(&mut self) -> Duration {
+        // SAFETY: all-zero is a valid `rusage`.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        let mut status = 0;
+        while !self.reaped {
+            // SAFETY: both places are valid for the call.
+            let result = unsafe { libc::wait4(self.pid, &raw mut status, 0, &raw mut usage) };
+            self.reaped = result == self.pid || sys::errno() != libc::EINTR;
+        }
+        let part = |time: libc::timeval| {
+            Duration::from_secs(time.tv_sec.unsigned_abs()) + Duration::from_micros(time.tv_usec.unsigned_abs())
+        };
+        part(usage.ru_utime) + part(usage.ru_stime)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.kill();
+            self.reap();
+        }
+    }
+}
+
+fn send(control: BorrowedFd<'_>, word: u8) -> std::result::Result<(), sys::Errno> {
+    let none = std::ptr::null::<u8>();
+    let fd = control.as_raw_fd();
+    check(call!(libc::SYS_sendto, fd, &raw const word, 1usize, libc::MSG_NOSIGNAL, none, 0)).map(drop)
+}
+
+/// The system's words for an errno.
+pub(crate) fn text(errno: sys::Errno) -> String {
+    io::Error::from_raw_os_error(errno).to_string()
+}
+
+pub(crate) fn setup(stage: plan::Stage, errno: sys::Errno) -> Error {
+    Error::Setup { stage: stage.text(), errno: text(errno) }
+}

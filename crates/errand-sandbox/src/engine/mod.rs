@@ -1,0 +1,186 @@
+//! The T1 engine: boxes of Linux namespaces.
+//!
+//! `view` says what a box sees, `plan` holds everything its child needs, `launch` clones it, `child` is the code inside
+//! up to exec, `run` attends to a call, `probe` tries to break out before any box is offered.
+
+mod cgroup;
+mod child;
+mod interpreters;
+mod launch;
+mod plan;
+pub(crate) mod probe;
+mod rehearse;
+mod run;
+mod seccomp;
+mod sink;
+mod sys;
+mod syscalls;
+mod view;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use seccompiler::BpfProgram;
+
+use crate::error::{Error, Result, Tier};
+use crate::limits::Limits;
+use crate::report::{Quotas, Report, Strength};
+pub use interpreters::Interpreter;
+pub use rehearse::refuse_user_namespaces_on_this_thread;
+
+/// How an engine is to be made.
+#[derive(Debug, Clone, Default)]
+pub struct EngineConfig {
+    /// Folders of the host to show read-only at the same place, beside the system's.
+    pub read_only: Vec<PathBuf>,
+    /// Where to look for interpreters the system lacks: the value of `PATH`.
+    pub search_path: Option<std::ffi::OsString>,
+    /// Refuse to start unless memory, processes and processor time are bounded hard.
+    pub require_hard_quotas: bool,
+}
+
+/// Makes boxes. It exists only where the probe passed.
+#[derive(Debug)]
+pub struct Engine {
+    view: view::View,
+    filters: Vec<BpfProgram>,
+    groups: cgroup::Hosts,
+    interpreters: Vec<Interpreter>,
+    report: Report,
+}
+
+impl Engine {
+    /// Probes this host and gives an engine if every check passes.
+    ///
+    /// # Errors
+    /// [`Error::TierUnavailable`] with all reasons; [`Error::QuotaTooWeak`] when hard quotas are demanded and one is not.
+    pub fn start(config: &EngineConfig) -> Result<Engine> {
+        let engine = Engine::prepare(config);
+        let engine = match engine {
+            Ok(mut engine) => {
+                engine.report = probe::probe(&engine);
+                engine
+            }
+            Err(reason) => return Err(Error::TierUnavailable { tier: Tier::T1, reasons: vec![reason] }),
+        };
+        if !engine.report.available {
+            return Err(Error::TierUnavailable { tier: Tier::T1, reasons: engine.report.reasons });
+        }
+        if config.require_hard_quotas {
+            let kernel_bounds = &engine.report.quotas.list()[..3];
+            if let Some((quota, strength)) = kernel_bounds.iter().find(|(_, strength)| *strength != Strength::Hard) {
+                return Err(Error::QuotaTooWeak { quota, strength: strength.name() });
+            }
+        }
+        Ok(engine)
+    }
+
+    /// Probes this host and tells everything that was found, also where no engine could start.
+    pub fn probe(config: &EngineConfig) -> Report {
+        match Engine::prepare(config) {
+            Ok(engine) => probe::probe(&engine),
+            Err(reason) => Report::unavailable(vec![reason], Vec::new(), 0),
+        }
+    }
+
+    /// What the probe found when this engine started.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The interpreters its boxes can use.
+    pub fn interpreters(&self) -> &[Interpreter] {
+        &self.interpreters
+    }
+
+    /// An engine that has not been probed: for the probe alone.
+    fn prepare(config: &EngineConfig) -> std::result::Result<Engine, String> {
+        let filters = seccomp::filters().map_err(|e| format!("the system-call filter cannot be built: {e}"))?;
+        let interpreters = interpreters::find(config.search_path.as_deref());
+        let mut extra = config.read_only.clone();
+        extra.extend(interpreters.iter().filter_map(|one| one.prefix.clone()));
+        if let Some(path) = extra.iter().find(|path| !path.is_absolute() || !path.is_dir()) {
+            return Err(format!("{} is to be shown in boxes but is no folder with an absolute path", path.display()));
+        }
+        let report = Report::unavailable(vec!["not probed".into()], Vec::new(), 0);
+        Ok(Engine { view: view::View::of_host(&extra), filters, groups: cgroup::Hosts::find(), interpreters, report })
+    }
+
+    /// How this host bounds each quota. What this process does itself cannot be evaded and is hard; what it only looks at
+    /// from time to time is soft.
+    fn quotas(&self) -> Quotas {
+        let hard_if = |hard| if hard { Strength::Hard } else { Strength::Soft };
+        Quotas {
+            memory: hard_if(self.groups.has_memory()),
+            processes: hard_if(self.groups.has_pids() || counts_processes_per_namespace()),
+            cpu: hard_if(self.groups.has_cpu()),
+            workspace: Strength::Soft,
+            output: Strength::Hard,
+            time: Strength::Hard,
+        }
+    }
+
+    /// Limits of each process, which its children inherit.
+    fn rlimits(&self, limits: &Limits) -> Vec<(u32, u64)> {
+        let mut all = vec![
+            (libc::RLIMIT_CORE, 0),
+            (libc::RLIMIT_NOFILE, limits.open_files),
+            // Init counts as well.
+            (libc::RLIMIT_NPROC, limits.processes + 1),
+            (libc::RLIMIT_FSIZE, limits.workspace_bytes),
+            (libc::RLIMIT_MEMLOCK, 64 << 10),
+            (libc::RLIMIT_MSGQUEUE, 0),
+            (libc::RLIMIT_RTPRIO, 0),
+            (libc::RLIMIT_SIGPENDING, 1024),
+        ];
+        if !self.groups.has_memory() {
+            all.push((libc::RLIMIT_DATA, limits.memory_bytes));
+        }
+        all
+    }
+
+    /// Where no control group bounds processor time: as many processors as are granted, taken in turn by the boxes.
+    fn processors(&self, limits: &Limits) -> Vec<u64> {
+        static TURN: AtomicUsize = AtomicUsize::new(0);
+        if self.groups.has_cpu() {
+            return Vec::new();
+        }
+        let Ok(mine) = rustix::thread::sched_getaffinity(None) else { return Vec::new() };
+        let usable: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| mine.is_set(*cpu)).collect();
+        let granted = usize::try_from(limits.cpu_milli.div_ceil(1000)).unwrap_or(usize::MAX).min(usable.len());
+        let first = TURN.fetch_add(granted, Ordering::Relaxed);
+        let mut mask = vec![0u64; rustix::thread::CpuSet::MAX_CPU / 64];
+        for cpu in usable.iter().cycle().skip(first % usable.len().max(1)).take(granted) {
+            mask[cpu / 64] |= 1 << (cpu % 64);
+        }
+        mask
+    }
+
+    /// Where a program may lie, in the order to try.
+    fn candidates(&self, name: &str) -> Vec<String> {
+        if name.contains('/') {
+            return vec![name.to_string()];
+        }
+        let known = self.interpreters.iter().filter(|one| one.name == name || (one.name == "sh" && name == "bash"));
+        let mut paths: Vec<String> = known.map(|one| one.path.to_string_lossy().into_owned()).collect();
+        paths.extend(self.search_path().iter().map(|folder| format!("{folder}/{name}")));
+        paths
+    }
+
+    fn search_path(&self) -> Vec<String> {
+        let own = self.interpreters.iter().filter_map(|one| one.prefix.as_ref());
+        let mut folders: Vec<String> = own.map(|prefix| format!("{}/bin", prefix.display())).collect();
+        folders.extend(["/usr/local/bin", "/usr/bin", "/bin"].map(String::from));
+        folders
+    }
+}
+
+/// Since Linux 5.14 the limit on a user's processes counts within the user namespace, so it bounds a box exactly; before, all
+/// processes of the user counted.
+fn counts_processes_per_namespace() -> bool {
+    let release = rustix::system::uname();
+    let mut numbers = release.release().to_bytes().split(|byte| !byte.is_ascii_digit());
+    let mut next = || std::str::from_utf8(numbers.next()?).ok()?.parse::<u32>().ok();
+    (next(), next()) >= (Some(5), Some(14))
+}

@@ -1,0 +1,385 @@
+//! One call from beginning to end.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::launch::{Running, Wires, launch, setup, text};
+use super::plan::{Message, Plan, Program, Stage, Tree};
+use super::sink::Sink;
+use super::view::{c_string, tmpfs_options};
+use super::watch::{Usage, Watch};
+use super::{Engine, launch as launching, sys};
+use crate::error::{Error, Result};
+use crate::exec::{CancelToken, Exec, ExecOutcome, Exit, OnOutput, Stream, WORKSPACE_DIR};
+use crate::limits::Limits;
+use crate::report::Strength;
+use crate::session::{Session, paths};
+
+const CELL_BYTES_MAX: usize = 8 << 20;
+const ARGUMENT_BYTES_MAX: usize = 100 << 10;
+
+impl Engine {
+    /// Runs something in a fresh box over the session's workspace; returns when every process of the box is gone.
+    ///
+    /// Blocks the calling thread, which must live as long as the call: the box dies with it.
+    ///
+    /// # Errors
+    /// [`Error::LimitOutOfRange`], [`Error::ExecRefused`], [`Error::PathRefused`] (`cwd`), [`Error::WorkspaceTooLarge`] (before the start),
+    /// [`Error::ProgramNotStarted`], [`Error::Setup`] or [`Error::Io`]. A program that fails, is killed or uses up a limit is
+    /// no error but an [`Exit`].
+    pub fn run(&self, session: &Session, mut exec: Exec) -> Result<ExecOutcome> {
+        let begun = Instant::now();
+        exec.limits.validate()?;
+        check(&exec)?;
+        let usage = Usage::of(session, &exec.limits)?;
+        if !usage.fits(&exec.limits) {
+            return Err(usage.error(&exec.limits));
+        }
+        let wires = Wires::new(exec.stdin.as_deref())?;
+        let program = self.program(&exec);
+        let mut plan = self.plan(session, &exec.files, &exec.cwd, &exec.limits, program)?;
+        wires.plug_into(&mut plan);
+        let on_output = exec.on_output.take();
+        let running = launch(&mut plan, wires, &self.groups, &exec.limits, session.host_ids())?;
+        let call = Call::new(session, &exec, running, begun, on_output, self.quotas().memory != Strength::Hard);
+        call.attend(exec.argv.first().map_or("", String::as_str))
+    }
+
+    /// The whole box, but for its wires.
+    pub(crate) fn plan(
+        &self,
+        session: &Session,
+        files: &[(String, Vec<u8>)],
+        cwd: &str,
+        limits: &Limits,
+        program: Program,
+    ) -> Result<Plan> {
+        let workspace = workspace_tree(session)?;
+        let (mut trees, steps) = self.view.build(workspace, files, limits);
+        let switch_ids = session.owner().needs_chown();
+        if switch_ids {
+            trees = trees.into_iter().map(launching::clone_tree).collect::<Result<_>>()?;
+        }
+        let cwd = paths::checked(cwd)?;
+        Ok(Plan {
+            control: -1,
+            stdio: [-1; 3],
+            switch_ids,
+            trees,
+            steps,
+            root_options: tmpfs_options(CELL_BYTES_MAX as u64 + (4 << 20), "0755"),
+            filters: self.filters.clone(),
+            rlimits: self.rlimits(limits),
+            processors: self.processors(limits),
+            cwd: c_string(if cwd.is_empty() { WORKSPACE_DIR.to_string() } else { format!("{WORKSPACE_DIR}/{cwd}") }),
+            program,
+            keep: Vec::new(),
+        })
+    }
+
+    fn program(&self, exec: &Exec) -> Program {
+        let mut strings: Vec<CString> = exec.argv.iter().map(c_string).collect();
+        let count = strings.len();
+        strings.extend(self.environment(exec).into_iter().map(|(name, value)| c_string(format!("{name}={value}"))));
+        let null_ended = |strings: &[CString]| {
+            let pointers = strings.iter().map(|string| string.as_ptr());
+            pointers.chain(std::iter::once(std::ptr::null())).collect::<Vec<_>>()
+        };
+        let (argv, envp) = (null_ended(&strings[..count]), null_ended(&strings[count..]));
+        let name = exec.argv.first().map_or("", String::as_str);
+        let candidates = self.candidates(name).into_iter().map(c_string).collect();
+        Program::Exec { candidates, _strings: strings, argv, envp }
+    }
+
+    /// A clean environment; the caller's variables win.
+    fn environment(&self, exec: &Exec) -> Vec<(String, String)> {
+        let path = self.search_path().join(":");
+        let mut all: Vec<(String, String)> = [
+            ("PATH", path.as_str()),
+            ("HOME", WORKSPACE_DIR),
+            ("USER", "errand"),
+            ("LANG", "C.UTF-8"),
+            ("TMPDIR", "/tmp"),
+            ("XDG_CACHE_HOME", "/tmp/.cache"),
+            ("XDG_CONFIG_HOME", "/tmp/.config"),
+            ("PYTHONDONTWRITEBYTECODE", "1"),
+        ]
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .into();
+        for (name, value) in &exec.env {
+            all.retain(|(known, _)| known != name);
+            all.push((name.clone(), value.clone()));
+        }
+        all
+    }
+}
+
+/// What is wrong with a call before anything is made for it.
+fn check(exec: &Exec) -> Result<()> {
+    let refuse = |reason: String| Err(Error::ExecRefused { reason });
+    if exec.argv.first().is_none_or(String::is_empty) {
+        return refuse("it names no program: give it as the first of argv".into());
+    }
+    if exec.argv.iter().any(|argument| argument.len() > ARGUMENT_BYTES_MAX) {
+        return refuse("an argument is longer than 100 KiB: pass it as a file or on standard input".into());
+    }
+    let mut texts = exec.argv.iter().chain(exec.env.iter().flat_map(|(name, value)| [name, value]));
+    if texts.any(|text| text.contains('\0')) {
+        return refuse("an argument or variable contains a NUL byte".into());
+    }
+    if let Some((name, _)) = exec.env.iter().find(|(name, _)| name.is_empty() || name.contains('=')) {
+        return refuse(format!("{name:?} is no name for a variable"));
+    }
+    let bad = |name: &str| name.is_empty() || name.len() > 255 || name.contains(['/', '\0']) || name == "." || name == "..";
+    if let Some((name, _)) = exec.files.iter().find(|(name, _)| bad(name)) {
+        return refuse(format!("{name:?} is no plain file name"));
+    }
+    let mut names: Vec<&str> = exec.files.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return refuse("two files have the same name".into());
+    }
+    if exec.files.len() > 100 || exec.files.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > CELL_BYTES_MAX {
+        return refuse("the code is larger than 8 MiB: put data into the workspace".into());
+    }
+    paths::checked(&exec.cwd).map(drop)
+}
+
+fn workspace_tree(session: &Session) -> Result<Tree> {
+    let source = session.workspace_path();
+    let identity =
+        sys::identity(std::os::fd::AsRawFd::as_raw_fd(&session.dir())).map_err(|errno| setup(Stage::HostFolder, errno))?;
+    let attr = sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
+    Ok(Tree { source: c_string(source), identity: Some(identity), recursive: false, attr, fd: -1, _owned: None })
+}
+
+/// A call under way.
+struct Call<'a> {
+    session: &'a Session,
+    limits: &'a Limits,
+    cancel: Option<&'a CancelToken>,
+    running: Running,
+    begun: Instant,
+    on_output: Option<OnOutput>,
+    sinks: [Sink<'a>; 2],
+    open: [bool; 2],
+    watch: Watch<'a>,
+    /// Decided from outside, before the main process ended.
+    verdict: Option<Exit>,
+    kill_at: Option<Instant>,
+    ended: Option<i32>,
+    failed: Option<(Stage, i32)>,
+}
+
+impl<'a> Call<'a> {
+    fn new(
+        session: &'a Session,
+        exec: &'a Exec,
+        running: Running,
+        begun: Instant,
+        on_output: Option<OnOutput>,
+        watch_memory: bool,
+    ) -> Call<'a> {
+        let limits = &exec.limits;
+        let sink = |stream| Sink::new(session, stream, limits.output_bytes, limits.output_file_bytes);
+        Call {
+            session,
+            limits,
+            cancel: exec.cancel.as_ref(),
+            begun,
+            on_output,
+            sinks: [sink(Stream::Stdout), sink(Stream::Stderr)],
+            open: [true; 2],
+            watch: Watch::new(session, limits, watch_memory.then_some(running.init_pid())),
+            running,
+            verdict: None,
+            kill_at: None,
+            ended: None,
+            failed: None,
+        }
+    }
+
+    fn attend(mut self, program: &str) -> Result<ExecOutcome> {
+        while !self.turn()? {}
+        self.drain();
+        self.outcome(program)
+    }
+
+    /// Waits for the next thing to happen and sees to it; true when the box is gone.
+    fn turn(&mut self) -> Result<bool> {
+        let ready = self.wait()?;
+        if ready.cancel && self.verdict != Some(Exit::Cancelled) {
+            self.stop(Exit::Cancelled);
+        }
+        self.read_output(ready.output);
+        if ready.gone {
+            return Ok(true);
+        }
+        let now = Instant::now();
+        if self.verdict.is_none() && now >= self.begun + self.limits.wall {
+            self.verdict = Some(Exit::TimedOut);
+            self.kill_at = Some(now + self.limits.grace);
+            self.running.terminate();
+        }
+        if self.kill_at.is_some_and(|at| now >= at) {
+            self.kill_at = None;
+            self.running.kill();
+        }
+        if self.verdict.is_none()
+            && let Some(exit) = self.watch.look()
+        {
+            self.stop(exit);
+        }
+        Ok(false)
+    }
+
+    fn stop(&mut self, exit: Exit) {
+        self.verdict = Some(exit);
+        self.kill_at = None;
+        self.running.kill();
+    }
+
+    fn wait(&self) -> Result<Ready> {
+        let wanted = |fd: BorrowedFd<'a>| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        // Rebuilt each turn because closed streams drop out.
+        let pidfd = self.running.pidfd.as_fd();
+        let mut fds = vec![PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        let streams = [self.running.stdout.as_fd(), self.running.stderr.as_fd()];
+        let mut places = [None; 2];
+        for (index, fd) in streams.into_iter().enumerate() {
+            if self.open[index] {
+                places[index] = Some(fds.len());
+                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            }
+        }
+        let cancel_place = self.cancel.filter(|_| self.verdict != Some(Exit::Cancelled)).map(|token| {
+            fds.push(wanted(token.fd()));
+            fds.len() - 1
+        });
+        match poll(&mut fds, Some(&timespec(self.patience()))) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Error::io("waiting for a box", "poll", e)),
+        }
+        let ready = |place: usize| !fds[place].revents().is_empty();
+        Ok(Ready {
+            gone: ready(0),
+            output: places.map(|place| place.is_some_and(ready)),
+            cancel: cancel_place.is_some_and(ready),
+        })
+    }
+
+    /// How long nothing has to be done.
+    fn patience(&self) -> Duration {
+        let next = match (self.verdict, self.kill_at) {
+            (None, _) => self.watch.next.min(self.begun + self.limits.wall),
+            (Some(_), Some(at)) => at,
+            (Some(_), None) => Instant::now() + Duration::from_secs(1),
+        };
+        next.saturating_duration_since(Instant::now())
+    }
+
+    fn read_output(&mut self, ready: [bool; 2]) {
+        let mut buffer = [0u8; 64 << 10];
+        for (index, ready) in ready.into_iter().enumerate() {
+            if !ready {
+                continue;
+            }
+            let fd = if index == 0 { &self.running.stdout } else { &self.running.stderr };
+            match rustix::io::read(fd, &mut buffer) {
+                Ok(0) => self.open[index] = false,
+                Ok(count) => self.sinks[index].take(&buffer[..count], &mut self.on_output),
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+                Err(_) => self.open[index] = false,
+            }
+        }
+    }
+
+    /// What is still in the pipes and on the socket once every writer is gone.
+    fn drain(&mut self) {
+        let mut buffer = [0u8; 64 << 10];
+        for index in 0..2 {
+            let fd = if index == 0 { &self.running.stdout } else { &self.running.stderr };
+            while let Ok(count) = rustix::io::read(fd, &mut buffer) {
+                if count == 0 {
+                    break;
+                }
+                self.sinks[index].take(&buffer[..count], &mut self.on_output);
+            }
+        }
+        while let Some(message) = self.running.message() {
+            match message {
+                Message::Ended(status) => self.ended = Some(status),
+                Message::Failed(stage, errno) => self.failed = Some((stage, errno)),
+                Message::Started => {}
+            }
+        }
+    }
+
+    fn outcome(self, program: &str) -> Result<ExecOutcome> {
+        let (group, cpu) = self.running.wait();
+        let wall = self.begun.elapsed();
+        if self.verdict.is_none() {
+            if let Some((stage, errno)) = self.failed {
+                return Err(not_started(stage, errno, program));
+            }
+        }
+        let oom_kills = group.oom_kills();
+        let usage = Usage::of(self.session, self.limits)?;
+        let exit = match self.verdict {
+            Some(exit) => exit,
+            None if !usage.fits(self.limits) => Exit::OverQuota,
+            None => natural(self.ended, oom_kills),
+        };
+        let [stdout, stderr] = self.sinks.map(Sink::finish);
+        Ok(ExecOutcome {
+            exit,
+            stdout,
+            stderr,
+            wall,
+            cpu,
+            memory_peak_bytes: group.memory_peak(),
+            oom_kills,
+            workspace_bytes: usage.bytes,
+            workspace_files: usage.files,
+        })
+    }
+}
+
+struct Ready {
+    gone: bool,
+    output: [bool; 2],
+    cancel: bool,
+}
+
+fn not_started(stage: Stage, errno: i32, program: &str) -> Error {
+    match stage {
+        Stage::Exec => Error::ProgramNotStarted { program: program.into(), errno: text(errno) },
+        Stage::WorkingFolder => {
+            Error::ExecRefused { reason: format!("the working folder cannot be entered ({}): make it first", text(errno)) }
+        }
+        stage => setup(stage, errno),
+    }
+}
+
+/// How the main process ended by itself, from its wait status; none means that init was killed with it.
+fn natural(status: Option<i32>, oom_kills: u64) -> Exit {
+    let exit = match status {
+        Some(status) if libc::WIFEXITED(status) => Exit::Code(libc::WEXITSTATUS(status)),
+        Some(status) => Exit::Signal(libc::WTERMSIG(status)),
+        None => Exit::Signal(libc::SIGKILL),
+    };
+    match exit {
+        Exit::Code(0) => exit,
+        Exit::Signal(libc::SIGXFSZ) => Exit::OverQuota,
+        _ if oom_kills > 0 => Exit::OutOfMemory,
+        exit => exit,
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    let tv_sec = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    Timespec { tv_sec, tv_nsec: i64::from(duration.subsec_nanos()) }
+}

@@ -1,0 +1,200 @@
+//! What can go wrong at this crate's boundary, each with a stable code.
+
+use std::path::PathBuf;
+
+/// The tiers this crate can speak about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Own Linux namespaces on the shared kernel.
+    T1,
+}
+
+impl std::fmt::Display for Tier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("t1")
+    }
+}
+
+/// Every failure of this crate. `code` is stable, the text is for people.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The host cannot give the isolation of the tier; no weaker box is made instead.
+    #[error("sandbox tier {tier} is not available on this host: {}; run `errand doctor` for the whole list", reasons.join("; "))]
+    TierUnavailable {
+        /// The tier asked for.
+        tier: Tier,
+        /// One line for each failed check.
+        reasons: Vec<String>,
+    },
+    /// A quota was demanded as hard and the host has it only soft or not at all.
+    #[error(
+        "the {quota} quota is only {strength} on this host, the policy demands it hard: give the runner cgroups or choose another host"
+    )]
+    QuotaTooWeak {
+        /// Which quota.
+        quota: &'static str,
+        /// What the host has.
+        strength: &'static str,
+    },
+    /// A path from outside is absolute, climbs, is too long or not text.
+    #[error("path {path:?} is refused: {reason}; give a path relative to the workspace")]
+    PathRefused {
+        /// The path as it came.
+        path: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// What lies at a path is no plain file or folder, or is reached over a link.
+    #[error(
+        "{path:?} is refused: it is or goes over {kind}; only plain files and folders are read and written from outside"
+    )]
+    NotPlain {
+        /// Path in the workspace.
+        path: String,
+        /// What was found.
+        kind: &'static str,
+    },
+    /// Nothing lies at that path.
+    #[error("{path:?} does not exist in the workspace: list the folder to see what does")]
+    NotFound {
+        /// Path in the workspace.
+        path: String,
+    },
+    /// A session id that is no id.
+    #[error("session id {id:?} is refused: use 1 to 64 letters, digits, `_` or `-`, beginning with a letter or digit")]
+    SessionId {
+        /// The id as it came.
+        id: String,
+    },
+    /// The session to create is there already.
+    #[error("session {id} exists already: open it or choose another id")]
+    SessionExists {
+        /// The session.
+        id: String,
+    },
+    /// The session to open is not there.
+    #[error("session {id} does not exist: create it first")]
+    SessionMissing {
+        /// The session.
+        id: String,
+    },
+    /// Another process (or another handle of this one) holds the session.
+    #[error("session {id} is in use by another handle: close that one first")]
+    SessionBusy {
+        /// The session.
+        id: String,
+    },
+    /// A limit in the request is out of range.
+    #[error("limit {limit} is {value}, allowed are {min} to {max}")]
+    LimitOutOfRange {
+        /// Field name in [`crate::Limits`].
+        limit: &'static str,
+        /// What was asked for.
+        value: u64,
+        /// Least value.
+        min: u64,
+        /// Greatest value.
+        max: u64,
+    },
+    /// The request to run something is malformed.
+    #[error("the call is refused: {reason}")]
+    ExecRefused {
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// The program could not be started inside the box.
+    #[error("{program:?} cannot be started in the box ({errno}): check that it exists there and is executable")]
+    ProgramNotStarted {
+        /// `argv[0]`.
+        program: String,
+        /// The system's word for it.
+        errno: String,
+    },
+    /// The box could not be set up, although the probe passed.
+    #[error("setting up the box failed at {stage} ({errno}); run `errand doctor`")]
+    Setup {
+        /// Which step.
+        stage: &'static str,
+        /// The system's word for it.
+        errno: String,
+    },
+    /// The workspace holds more than a snapshot or a quota allows.
+    #[error("the workspace is over its limit: {what} is {value}, allowed are {max}; remove files and try again")]
+    WorkspaceTooLarge {
+        /// Which bound.
+        what: &'static str,
+        /// What was found (at least).
+        value: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// Bytes that claim to be a manifest and are none this crate would write.
+    #[error("the workspace manifest is refused: {reason}; take another snapshot")]
+    ManifestRefused {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A chunk named by a manifest is not in the store, or not what its hash says.
+    #[error("chunk {hash} of {path:?} is {problem}: restore from another snapshot")]
+    Chunk {
+        /// Lower-case hex SHA-256.
+        hash: String,
+        /// File in the workspace.
+        path: String,
+        /// Missing or damaged.
+        problem: &'static str,
+    },
+    /// The caller's chunk store failed.
+    #[error("the chunk store failed to {action}")]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// Its error.
+        source: std::io::Error,
+    },
+    /// The system refused an operation on the host's side.
+    #[error("{action} failed on {path:?}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// The stable code of this error, for clients and for `docs/errors/`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::TierUnavailable { .. } => "sandbox_tier_unavailable",
+            Error::QuotaTooWeak { .. } => "sandbox_quota_too_weak",
+            Error::PathRefused { .. } => "sandbox_path_refused",
+            Error::NotPlain { .. } => "sandbox_not_plain",
+            Error::NotFound { .. } => "sandbox_not_found",
+            Error::SessionId { .. } => "sandbox_session_id",
+            Error::SessionExists { .. } => "sandbox_session_exists",
+            Error::SessionMissing { .. } => "sandbox_session_missing",
+            Error::SessionBusy { .. } => "sandbox_session_busy",
+            Error::LimitOutOfRange { .. } => "sandbox_limit_out_of_range",
+            Error::ExecRefused { .. } => "sandbox_exec_refused",
+            Error::ProgramNotStarted { .. } => "sandbox_program_not_started",
+            Error::Setup { .. } => "sandbox_setup",
+            Error::WorkspaceTooLarge { .. } => "sandbox_workspace_too_large",
+            Error::ManifestRefused { .. } => "sandbox_manifest_refused",
+            Error::Chunk { .. } => "sandbox_chunk",
+            Error::Store { .. } => "sandbox_store",
+            Error::Io { .. } => "sandbox_io",
+        }
+    }
+
+    /// An [`Error::Io`] from anything that turns into a standard IO error.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Error {
+        Error::Io { action, path: path.into(), source: source.into() }
+    }
+}
+
+/// Short for a result with this crate's error.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,275 @@
+//! Reading and writing a workspace from outside, link-free and atomic.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, mkdirat, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::owner::Owner;
+use super::paths::{checked, checked_file, file_kind, open_beneath, open_dir, open_file, refused, split};
+use super::{Session, walk};
+use crate::error::{Error, Result};
+
+/// What lies at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A plain file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link; never followed from outside.
+    Link,
+    /// A FIFO, socket or device: neither read nor kept in snapshots.
+    Other,
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Entry {
+    /// Path from the workspace.
+    pub path: String,
+    /// What it is.
+    pub kind: EntryKind,
+    /// Bytes, for files; else 0.
+    pub size: u64,
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileRange {
+    /// The bytes asked for; fewer at the end of the file.
+    pub bytes: Vec<u8>,
+    /// Size of the whole file.
+    pub size: u64,
+}
+
+/// A line that contains what was searched for.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Hit {
+    /// Path from the workspace.
+    pub path: String,
+    /// Line number, from 1.
+    pub line: u64,
+    /// The line, cut to 400 characters.
+    pub text: String,
+}
+
+/// A file searched is read up to this; larger ones are searched in their beginning.
+const SEARCH_BYTES_MAX: u64 = 8 << 20;
+const HIT_CHARS_MAX: usize = 400;
+
+impl Session {
+    /// Writes a whole file, making its folders: into a temporary file that then takes the name, so a reader sees the
+    /// old or the new bytes. Whatever had the name (also a link) is replaced, unless it is a folder.
+    ///
+    /// # Errors
+    /// [`Error::PathRefused`], [`Error::NotPlain`] or [`Error::Io`].
+    pub fn put_file(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        self.put_reader(path, &mut &bytes[..], bytes.len() as u64).map(|_| ())
+    }
+
+    /// As [`Session::put_file`], from a reader of at most `bytes_max` bytes. Gives the number of bytes.
+    ///
+    /// # Errors
+    /// Also [`Error::WorkspaceTooLarge`] when the reader has more; nothing is changed then.
+    pub fn put_reader(&self, path: &str, reader: &mut dyn Read, bytes_max: u64) -> Result<u64> {
+        let path = checked_file(path)?;
+        let (folder, name) = split(&path);
+        let dir = self.make_folders(folder)?;
+        let (mut file, temporary) = self.temporary_in(&dir, &path)?;
+        let written = copy_bounded(reader, &mut file, bytes_max, &path)
+            .and_then(|count| self.take_name(&dir, &temporary, name, &path).map(|()| count));
+        if written.is_err() {
+            // The first error is the one to tell; a leftover temporary file does no harm.
+            let _ = unlinkat(&dir, temporary.as_str(), AtFlags::empty());
+        }
+        written
+    }
+
+    /// Reads up to `length` bytes of a plain file from `offset`.
+    ///
+    /// # Errors
+    /// [`Error::PathRefused`], [`Error::NotFound`], [`Error::NotPlain`] (a link, FIFO, device or folder) or [`Error::Io`].
+    pub fn read_file(&self, path: &str, offset: u64, length: u64) -> Result<FileRange> {
+        let path = checked_file(path)?;
+        let (fd, stat) = open_file(self.dir(), &path)?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let mut file = File::from(fd);
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(offset))
+            .and_then(|_| file.take(length).read_to_end(&mut bytes))
+            .map_err(|e| Error::io("reading a file", &path, e))?;
+        Ok(FileRange { bytes, size })
+    }
+
+    /// What lies in a folder (and with `recursive` beneath it), sorted by path, at most `entries_max`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] and the like; [`Error::WorkspaceTooLarge`] beyond `entries_max`.
+    pub fn list(&self, folder: &str, recursive: bool, entries_max: usize) -> Result<Vec<Entry>> {
+        let folder = checked(folder)?;
+        let mut entries = Vec::new();
+        let mut visit = |found: walk::Found<'_>| {
+            if entries.len() >= entries_max {
+                let (value, max) = (entries.len() as u64 + 1, entries_max as u64);
+                return Err(Error::WorkspaceTooLarge { what: "number of listed files", value, max });
+            }
+            entries.push(entry(found.path.map_or(found.shown, str::to_string), &found.stat));
+            Ok(())
+        };
+        if recursive {
+            walk::walk(self.dir(), &folder, &mut visit)?;
+        } else {
+            walk::one_folder(self.dir(), &folder, &mut visit)?;
+        }
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(entries)
+    }
+
+    /// What lies at a path; none if nothing does.
+    ///
+    /// # Errors
+    /// [`Error::PathRefused`], [`Error::NotPlain`] when a folder on the way is a link, or [`Error::Io`].
+    pub fn stat(&self, path: &str) -> Result<Option<Entry>> {
+        let path = checked_file(path)?;
+        let (folder, name) = split(&path);
+        let dir = match open_dir(self.dir(), folder) {
+            Err(Error::NotFound { .. }) => return Ok(None),
+            other => other?,
+        };
+        match statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(entry(path, &stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(Error::io("examining a file", path, e)),
+        }
+    }
+
+    /// Makes a folder and those above it.
+    ///
+    /// # Errors
+    /// [`Error::PathRefused`], [`Error::NotPlain`] or [`Error::Io`].
+    pub fn mkdirs(&self, path: &str) -> Result<()> {
+        self.make_folders(&checked(path)?).map(|_| ())
+    }
+
+    /// Removes a file, or a folder with everything in it. A link goes itself.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when nothing is there, and as above.
+    pub fn remove(&self, path: &str) -> Result<()> {
+        let path = checked_file(path)?;
+        if self.stat(&path)?.is_none() {
+            return Err(Error::NotFound { path });
+        }
+        let (folder, name) = split(&path);
+        let dir = open_dir(self.dir(), folder)?;
+        let c_name = std::ffi::CString::new(name).expect("a checked path holds no NUL");
+        walk::remove_all(dir.as_fd(), &c_name).map_err(|e| Error::io("removing", &path, e))
+    }
+
+    /// Lines that contain `needle`, in the text files beneath a folder, in the order of their paths.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] and the like for the folder; files that cannot be read are passed over.
+    pub fn search(&self, needle: &str, folder: &str, hits_max: usize) -> Result<Vec<Hit>> {
+        let mut hits = Vec::new();
+        if needle.is_empty() {
+            return Ok(hits);
+        }
+        for entry in self.list(folder, true, 500_000)? {
+            if entry.kind != EntryKind::File {
+                continue;
+            }
+            let Ok(range) = self.read_file(&entry.path, 0, SEARCH_BYTES_MAX) else { continue };
+            if range.bytes.contains(&0) {
+                continue;
+            }
+            for (index, line) in String::from_utf8_lossy(&range.bytes).lines().enumerate() {
+                if line.contains(needle) {
+                    let text = line.chars().take(HIT_CHARS_MAX).collect();
+                    hits.push(Hit { path: entry.path.clone(), line: index as u64 + 1, text });
+                    if hits.len() >= hits_max {
+                        return Ok(hits);
+                    }
+                }
+            }
+        }
+        Ok(hits)
+    }
+
+    /// Opens a folder, making those that are missing; links on the way are refused.
+    pub(crate) fn make_folders(&self, folder: &str) -> Result<OwnedFd> {
+        let mut dir = open_dir(self.dir(), "")?;
+        for part in folder.split('/').filter(|part| !part.is_empty()) {
+            let made = match mkdirat(&dir, part, Mode::from_raw_mode(0o755)) {
+                Ok(()) => true,
+                Err(Errno::EXIST) => false,
+                Err(e) => return Err(refused(folder, "making a folder", e)),
+            };
+            let next = open_beneath(dir.as_fd(), part, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+                .map_err(|e| refused(folder, "opening a folder", e))?;
+            if made {
+                give(&next, self.owner()).map_err(|e| Error::io("changing the owner", folder, e))?;
+            }
+            dir = next;
+        }
+        Ok(dir)
+    }
+
+    /// A new file in `dir` that belongs to the box's user.
+    pub(crate) fn temporary_in(&self, dir: &OwnedFd, path: &str) -> Result<(File, String)> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!(".errand-new-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let fd = open_beneath(dir.as_fd(), &name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| refused(path, "making a file", e))?;
+        give(&fd, self.owner()).map_err(|e| Error::io("changing the owner", path, e))?;
+        fchmod(&fd, Mode::from_raw_mode(0o644)).map_err(|e| Error::io("changing the mode", path, e))?;
+        Ok((File::from(fd), name))
+    }
+
+    fn take_name(&self, dir: &OwnedFd, temporary: &str, name: &str, path: &str) -> Result<()> {
+        renameat(dir, temporary, dir, name).map_err(|e| refused(path, "renaming a file", e))
+    }
+}
+
+/// Gives a file made from outside to the box's user.
+pub(crate) fn give(fd: impl AsFd, owner: &Owner) -> std::result::Result<(), Errno> {
+    if !owner.needs_chown() {
+        return Ok(());
+    }
+    let (uid, gid) = ids(owner);
+    fchown(fd, Some(uid), Some(gid))
+}
+
+pub(crate) fn ids(owner: &Owner) -> (Uid, Gid) {
+    (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid))
+}
+
+fn entry(path: String, stat: &rustix::fs::Stat) -> Entry {
+    let kind = match file_kind(stat) {
+        "a file" => EntryKind::File,
+        "a folder" => EntryKind::Folder,
+        "a symbolic link" => EntryKind::Link,
+        _ => EntryKind::Other,
+    };
+    let size = if kind == EntryKind::File { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
+    Entry { path, kind, size }
+}
+
+fn copy_bounded(reader: &mut dyn Read, file: &mut File, max: u64, path: &str) -> Result<u64> {
+    let io = |e| Error::io("writing a file", path, e);
+    let count = std::io::copy(&mut reader.take(max.saturating_add(1)), file).map_err(io)?;
+    if count > max {
+        return Err(Error::WorkspaceTooLarge { what: "size of a file", value: count, max });
+    }
+    file.flush().map_err(io)?;
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests;

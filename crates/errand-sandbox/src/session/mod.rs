@@ -1,0 +1,281 @@
+//! Sessions: a folder with a workspace, and whose it is.
+//!
+//! Layout under the root given by the caller: `ROOT/ID/workspace` and `ROOT/ID/session.json`; the latter is locked while
+//! a [`Session`] is open. The root must belong to this user alone.
+
+mod files;
+pub(crate) mod owner;
+pub(crate) mod paths;
+pub(crate) mod walk;
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+pub(crate) use files::give;
+pub use files::{Entry, EntryKind, FileRange, Hit};
+use owner::Owner;
+
+/// Where locks on user ids lie when the runner is root: it must be one place per host.
+const ID_LOCKS: &str = "/run/errand-sandbox";
+
+/// The folder that holds all sessions of a runner.
+#[derive(Debug)]
+pub struct Sessions {
+    root: PathBuf,
+    dir: OwnedFd,
+    id_locks: PathBuf,
+}
+
+/// A leased workspace. Calls through `&self` may run at the same time.
+#[derive(Debug)]
+pub struct Session {
+    id: String,
+    path: PathBuf,
+    workspace: OwnedFd,
+    owner: Owner,
+    /// Held for its lock.
+    _record: File,
+}
+
+/// What `session.json` holds.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Record {
+    schema: u32,
+    slot: Option<u32>,
+}
+
+impl Sessions {
+    /// Opens the folder, making it when missing, and clears what an interrupted `destroy` left.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be made, or belongs to or is writable by others.
+    pub fn at(root: impl Into<PathBuf>) -> Result<Sessions> {
+        let root = root.into();
+        owner::private_folder(&root)?;
+        let root = root.canonicalize().map_err(|e| Error::io("finding the sessions folder", &root, e))?;
+        let dir = open_folder(rustix::fs::CWD, &root)?;
+        let sessions = Sessions { root, dir, id_locks: ID_LOCKS.into() };
+        sessions.clear_removed()?;
+        Ok(sessions)
+    }
+
+    /// Makes a new session with an empty workspace.
+    ///
+    /// # Errors
+    /// [`Error::SessionId`], [`Error::SessionExists`] or [`Error::Io`].
+    pub fn create(&self, id: &str) -> Result<Session> {
+        check_id(id)?;
+        match mkdirat(&self.dir, id, Mode::RWXU) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(Error::SessionExists { id: id.into() }),
+            Err(e) => return Err(Error::io("making a session", self.root.join(id), e)),
+        }
+        let folder = open_folder(&self.dir, Path::new(id))?;
+        mkdirat(&folder, "workspace", Mode::RWXU).map_err(|e| Error::io("making a workspace", self.root.join(id), e))?;
+        self.lease(id)
+    }
+
+    /// Opens a session that was created before, by this process or another that is gone.
+    ///
+    /// # Errors
+    /// [`Error::SessionId`], [`Error::SessionMissing`], [`Error::SessionBusy`] or [`Error::Io`].
+    pub fn open(&self, id: &str) -> Result<Session> {
+        check_id(id)?;
+        self.lease(id)
+    }
+
+    /// Opens the session, creating it when missing.
+    ///
+    /// # Errors
+    /// As `open` and `create`.
+    pub fn open_or_create(&self, id: &str) -> Result<Session> {
+        match self.create(id) {
+            Err(Error::SessionExists { .. }) => self.open(id),
+            other => other,
+        }
+    }
+
+    /// Removes a session with all its files.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when something could not be removed; the session is then gone from `list` all the same and the rest is
+    /// removed by the next [`Sessions::at`].
+    pub fn destroy(&self, session: Session) -> Result<()> {
+        let doomed = format!("{}{}", walk::REMOVING_PREFIX, session.id);
+        rustix::fs::renameat(&self.dir, session.id.as_str(), &self.dir, doomed.as_str())
+            .map_err(|e| Error::io("removing a session", &session.path, e))?;
+        drop(session);
+        self.remove(&doomed)
+    }
+
+    /// The ids of all sessions, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the folder cannot be read.
+    pub fn list(&self) -> Result<Vec<String>> {
+        let names = walk::names(self.dir.as_fd()).map_err(|e| Error::io("listing sessions", &self.root, e))?;
+        let mut ids: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
+        ids.retain(|id| check_id(id).is_ok());
+        ids.sort();
+        Ok(ids)
+    }
+
+    fn lease(&self, id: &str) -> Result<Session> {
+        let path = self.root.join(id);
+        let folder = match open_folder(&self.dir, Path::new(id)) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                return Err(Error::SessionMissing { id: id.into() });
+            }
+            other => other?,
+        };
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let record = openat(&folder, "session.json", flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| Error::io("opening a session's record", &path, e))?;
+        match flock(&record, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(Error::SessionBusy { id: id.into() }),
+            Err(e) => return Err(Error::io("locking a session", &path, e)),
+        }
+        let mut record = File::from(record);
+        let before = read_record(&mut record).map_err(|e| Error::io("reading a session's record", &path, e))?;
+        let workspace = open_folder(&folder, Path::new("workspace"))?;
+        let owner = Owner::take(&self.id_locks, before)?;
+        if owner.needs_chown() && (before.is_none() || before != owner.slot()) {
+            give_all(workspace.as_fd(), &owner)?;
+            write_record(&mut record, owner.slot()).map_err(|e| Error::io("writing a session's record", &path, e))?;
+        }
+        Ok(Session { id: id.into(), path, workspace, owner, _record: record })
+    }
+
+    fn clear_removed(&self) -> Result<()> {
+        let names = walk::names(self.dir.as_fd()).map_err(|e| Error::io("listing sessions", &self.root, e))?;
+        for name in names.iter().filter_map(|name| name.to_str().ok()) {
+            if name.starts_with(walk::REMOVING_PREFIX) {
+                self.remove(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let c_name = CString::new(name).expect("ids and our own names hold no NUL");
+        walk::remove_all(self.dir.as_fd(), &c_name).map_err(|e| Error::io("removing a session", self.root.join(name), e))
+    }
+}
+
+impl Session {
+    /// The session's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Where the workspace lies on the host: to show to people. Read and write it through this type, never by path,
+    /// because code in a box may have put links into it.
+    pub fn workspace_path(&self) -> PathBuf {
+        self.path.join("workspace")
+    }
+
+    /// User and group id the box has on the host.
+    pub fn host_ids(&self) -> (u32, u32) {
+        (self.owner.uid, self.owner.gid)
+    }
+
+    pub(crate) fn dir(&self) -> BorrowedFd<'_> {
+        self.workspace.as_fd()
+    }
+
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
+    }
+}
+
+fn check_id(id: &str) -> Result<()> {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
+    let bytes = id.as_bytes();
+    let fits = (1..=64).contains(&bytes.len()) && bytes.iter().copied().all(plain);
+    if fits && bytes[0].is_ascii_alphanumeric() {
+        return Ok(());
+    }
+    Err(Error::SessionId { id: id.chars().take(80).collect() })
+}
+
+fn open_folder(at: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(at, path, flags, Mode::empty()).map_err(|e| Error::io("opening a folder", path, e))
+}
+
+fn read_record(file: &mut File) -> std::io::Result<Option<u32>> {
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let record: Record = serde_json::from_str(&text)?;
+    Ok(record.slot)
+}
+
+fn write_record(file: &mut File, slot: Option<u32>) -> std::io::Result<()> {
+    let text = serde_json::to_vec(&Record { schema: 1, slot })?;
+    file.rewind()?;
+    file.set_len(0)?;
+    file.write_all(&text)
+}
+
+/// Gives the workspace and everything in it to the owner, links themselves and not their targets.
+fn give_all(workspace: BorrowedFd<'_>, owner: &Owner) -> Result<()> {
+    give(workspace, owner).map_err(|e| Error::io("changing the owner", "workspace", e))?;
+    walk::walk(workspace, "", &mut |found| {
+        let (uid, gid) = files::ids(owner);
+        rustix::fs::chownat(found.dir, found.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| Error::io("changing the owner", found.shown, e))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_made_once_held_once_found_again_and_destroyed() {
+        let root = tempfile::tempdir().unwrap();
+        let sessions = Sessions::at(root.path().join("sessions")).unwrap();
+        let session = sessions.create("run_01").unwrap();
+        session.put_file("a/b.txt", b"hello").unwrap();
+        assert_eq!(sessions.create("run_01").unwrap_err().code(), "sandbox_session_exists");
+        assert_eq!(sessions.open("run_01").unwrap_err().code(), "sandbox_session_busy");
+        assert_eq!(sessions.open("run_02").unwrap_err().code(), "sandbox_session_missing");
+        drop(session);
+        let again = sessions.open_or_create("run_01").unwrap();
+        assert_eq!(again.read_file("a/b.txt", 0, 100).unwrap().bytes, b"hello");
+        assert_eq!(sessions.list().unwrap(), ["run_01"]);
+        sessions.destroy(again).unwrap();
+        assert_eq!(sessions.list().unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn ids_that_are_paths_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let sessions = Sessions::at(root.path().join("sessions")).unwrap();
+        for id in ["", ".", "..", "a/b", "/etc", "-a", "a b", "é", &"x".repeat(65)] {
+            assert_eq!(sessions.create(id).unwrap_err().code(), "sandbox_session_id", "{id}");
+        }
+    }
+
+    #[test]
+    fn what_an_interrupted_destroy_left_goes_at_the_next_start() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path().join("sessions");
+        drop(Sessions::at(&at).unwrap());
+        std::fs::create_dir_all(at.join(".errand-removing-x/deep")).unwrap();
+        Sessions::at(&at).unwrap();
+        assert!(!at.join(".errand-removing-x").exists());
+    }
+}

@@ -1,0 +1,191 @@
+//! Walking and removing what a box left behind, without trusting any of it.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, fchmod, renameat, statat, unlinkat};
+use rustix::io::Errno;
+
+use super::paths::{DEPTH_MAX, file_kind, open_dir};
+use crate::error::{Error, Result};
+
+/// One thing found in a workspace.
+pub(crate) struct Found<'a> {
+    /// Path from where the walk began; `None` when a name in it is not text.
+    pub(crate) path: Option<&'a str>,
+    /// For messages: the path with U+FFFD for what is not text.
+    pub(crate) shown: String,
+    /// The folder it lies in, and its name there.
+    pub(crate) dir: BorrowedFd<'a>,
+    pub(crate) name: &'a CStr,
+    /// Never of a link's target.
+    pub(crate) stat: Stat,
+}
+
+/// Calls `visit` for everything beneath `start` (parents before children), until it fails.
+///
+/// What disappears meanwhile is left out. Folders beyond [`DEPTH_MAX`] are an error.
+pub(crate) fn walk(root: BorrowedFd<'_>, start: &str, visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<()> {
+    let mut folders = vec![start.to_string()];
+    while let Some(folder) = folders.pop() {
+        let mut below = |found: Found<'_>| {
+            let inner = found.path.filter(|_| file_kind(&found.stat) == "a folder").map(str::to_string);
+            visit(found)?;
+            match inner {
+                Some(path) if path.split('/').count() > DEPTH_MAX || path.len() > 4000 => {
+                    let max = DEPTH_MAX as u64;
+                    Err(Error::WorkspaceTooLarge { what: "depth of folders", value: max + 1, max })
+                }
+                inner => {
+                    folders.extend(inner);
+                    Ok(())
+                }
+            }
+        };
+        match one_folder(root, &folder, &mut below) {
+            // Gone, or swapped for a link, since its parent was read.
+            Err(Error::NotFound { .. } | Error::NotPlain { .. }) if folder != start => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Calls `visit` for everything in one folder.
+pub(crate) fn one_folder(root: BorrowedFd<'_>, folder: &str, visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<()> {
+    let dir = open_dir(root, folder)?;
+    for name in names(dir.as_fd()).map_err(|e| Error::io("reading a folder", folder, e))? {
+        let Ok(stat) = statat(&dir, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let path = name.to_str().ok().map(|name| join(folder, name));
+        let shown = join(folder, &name.to_string_lossy());
+        visit(Found { path: path.as_deref(), shown, dir: dir.as_fd(), name: &name, stat })?;
+    }
+    Ok(())
+}
+
+fn join(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") }
+}
+
+/// The names in a folder but `.` and `..`.
+pub(crate) fn names(dir: BorrowedFd<'_>) -> std::result::Result<Vec<CString>, Errno> {
+    let mut found = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            found.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Removes `name` in `parent` with everything in it, however deep, using two descriptors.
+///
+/// Each sub-folder is first moved up beside the top, so no path grows and nothing recurses.
+pub(crate) fn remove_all(parent: BorrowedFd<'_>, name: &CStr) -> std::result::Result<(), Errno> {
+    let stat = match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(()),
+        other => other?,
+    };
+    if file_kind(&stat) != "a folder" {
+        return gone(unlinkat(parent, name, AtFlags::empty()));
+    }
+    let mut folders = vec![name.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Some(dir) = open_to_empty(parent, &folder)? else { continue };
+        for entry in names(dir.as_fd())? {
+            match unlinkat(&dir, entry.as_c_str(), AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(Errno::ISDIR | Errno::PERM) => {
+                    // Moving a folder changes its `..`, so its owner must be allowed to write to it.
+                    drop(open_to_empty(dir.as_fd(), &entry)?);
+                    let moved = fresh_name();
+                    match renameat(&dir, entry.as_c_str(), parent, moved.as_c_str()) {
+                        Ok(()) => folders.push(moved),
+                        Err(Errno::NOENT) => {}
+                        Err(e) => return Err(e),
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        drop(dir);
+        gone(unlinkat(parent, folder.as_c_str(), AtFlags::REMOVEDIR))?;
+    }
+    Ok(())
+}
+
+/// Prefix of the names given to folders that are being removed.
+pub(crate) const REMOVING_PREFIX: &str = ".errand-removing-";
+
+fn fresh_name() -> CString {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    CString::new(format!("{REMOVING_PREFIX}{}-{number}", std::process::id())).expect("digits and letters hold no NUL")
+}
+
+/// Opens a folder whose content is to go, giving its owner the right to do so first.
+fn open_to_empty(parent: BorrowedFd<'_>, name: &CStr) -> std::result::Result<Option<OwnedFd>, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(parent, name, flags, Mode::empty());
+    let dir = match open() {
+        Err(Errno::ACCESS) => {
+            let path_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let handle = rustix::fs::openat(parent, name, path_flags, Mode::empty())?;
+            let magic = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle));
+            rustix::fs::chmod(magic, Mode::RWXU)?;
+            open()?
+        }
+        Err(Errno::NOENT) => return Ok(None),
+        other => other?,
+    };
+    fchmod(&dir, Mode::RWXU)?;
+    Ok(Some(dir))
+}
+
+fn gone(result: std::result::Result<(), Errno>) -> std::result::Result<(), Errno> {
+    match result {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::mkdirat;
+
+    #[test]
+    fn ten_thousand_folders_deep_are_removed_and_refused_by_a_walk() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = rustix::fs::open(dir.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        mkdirat(&top, "w", Mode::RWXU).unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let mut at = rustix::fs::openat(&top, "w", flags, Mode::empty()).unwrap();
+        for _ in 0..10_000 {
+            mkdirat(&at, "d", Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, "d", flags, Mode::empty()).unwrap();
+        }
+        let error = walk(top.as_fd(), "w", &mut |_| Ok(())).unwrap_err();
+        assert_eq!(error.code(), "sandbox_workspace_too_large");
+        remove_all(top.as_fd(), c"w").unwrap();
+        assert_eq!(names(top.as_fd()).unwrap(), Vec::<CString>::new());
+    }
+
+    #[test]
+    fn removing_does_not_follow_links_and_opens_locked_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("kept"), "x").unwrap();
+        std::fs::create_dir_all(dir.path().join("w/locked/inner")).unwrap();
+        std::os::unix::fs::symlink(&outside, dir.path().join("w/link")).unwrap();
+        let locked = std::os::unix::fs::PermissionsExt::from_mode(0o000);
+        std::fs::set_permissions(dir.path().join("w/locked"), locked).unwrap();
+        let top = rustix::fs::open(dir.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        remove_all(top.as_fd(), c"w").unwrap();
+        assert!(!dir.path().join("w").exists());
+        assert!(outside.join("kept").exists());
+    }
+}
