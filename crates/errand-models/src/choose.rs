@@ -4,8 +4,9 @@ use crate::providers::Providers;
 use crate::settings::{Settings, SettingsError};
 use errand_core::ModelError;
 
-/// OpenAI's model when nothing else is said.
-pub const OPENAI_DEFAULT: &str = "openai/gpt-5-mini";
+/// OpenAI's model when nothing else is said: the middle one of its newest family, good with tools at a fifth of the
+/// price of the largest (2026-11-21).
+pub const OPENAI_DEFAULT: &str = "openai/gpt-6.1-terra";
 
 /// The script when there is no model.
 pub const SCRIPT_DEFAULT: &str = "scripted/assistant";

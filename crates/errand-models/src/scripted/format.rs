@@ -28,16 +28,18 @@ pub(super) struct Script {
 pub(crate) struct Dollars {
     input: f64,
     cached_input: Option<f64>,
+    cache_write: Option<f64>,
     output: f64,
 }
 
 impl Dollars {
     /// The price in nanodollars, or nothing if an amount is negative or beyond any price. Without a price of their
-    /// own, cached tokens cost what others do.
+    /// own, cached tokens cost what others do. Which tokens a provider writes to its cache is its own affair, so the
+    /// dearer of writing and reading afresh is the price of input.
     pub(crate) fn price(self) -> Option<Price> {
         let nanos = |dollars: f64| (0.0..=1e6).contains(&dollars).then(|| (dollars * 1e9).round() as u64);
         Some(Price {
-            input: nanos(self.input)?,
+            input: nanos(self.input)?.max(nanos(self.cache_write.unwrap_or(self.input))?),
             cached_input: nanos(self.cached_input.unwrap_or(self.input))?,
             output: nanos(self.output)?,
         })

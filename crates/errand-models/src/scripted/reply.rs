@@ -20,6 +20,9 @@ pub(super) fn reply(request: &ModelRequest, due: &Due<'_>) -> Result<ModelReply,
     let reasoning = room.take(due.scope.render(&turn.reasoning)?);
     let text = room.take(text(turn, &due.scope, room.bytes)?);
     let calls = calls(request, due, &mut room)?;
+    if !turn.empty && text.is_empty() && calls.is_empty() && !room.cut {
+        return Err("it has nothing to say here; mend `say`, or write `empty = true` if that is meant".to_owned());
+    }
     let written = reasoning.len() + text.len() + calls.iter().map(|c| c.name.len() + c.arguments.len()).sum::<usize>();
     let usage = Usage {
         input_tokens: input_bytes(request).div_ceil(BYTES_PER_TOKEN),

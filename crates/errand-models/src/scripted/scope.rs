@@ -60,22 +60,21 @@ impl Scope {
 
     /// The value of an expression.
     pub(super) fn value(&self, expression: &str) -> Result<Value, String> {
-        let compiled = ENVIRONMENT.compile_expression(expression).map_err(|error| reason(&error))?;
-        let variables = compiled.undeclared_variables(true);
-        let value = compiled.eval(self.context()).map_err(|error| self.explain(&error, &variables))?;
-        if value.is_undefined() {
-            return Err(self.undefined(&variables));
-        }
+        let value = self.evaluate(expression)?;
         serde_json::to_value(&value).map_err(|error| format!("`{expression}` is no value: {error}"))
     }
 
-    /// Whether an expression holds; none always does.
+    /// Whether an expression holds, in the sense of Jinja: zero, none and what is empty do not. No expression always
+    /// holds.
     pub(super) fn holds(&self, expression: Option<&str>) -> Result<bool, String> {
-        let Some(expression) = expression else { return Ok(true) };
-        match self.value(expression)? {
-            Value::Bool(holds) => Ok(holds),
-            other => Err(format!("`{expression}` is {other} and neither true nor false")),
-        }
+        expression.map_or(Ok(true), |expression| Ok(self.evaluate(expression)?.is_true()))
+    }
+
+    fn evaluate(&self, expression: &str) -> Result<minijinja::Value, String> {
+        let compiled = ENVIRONMENT.compile_expression(expression).map_err(|error| reason(&error))?;
+        let variables = compiled.undeclared_variables(true);
+        let value = compiled.eval(self.context()).map_err(|error| self.explain(&error, &variables))?;
+        if value.is_undefined() { Err(self.undefined(&variables)) } else { Ok(value) }
     }
 
     /// JSON with its strings rendered and its `{"$expr": "…"}` evaluated.

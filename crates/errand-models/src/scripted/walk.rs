@@ -29,13 +29,14 @@ pub(super) struct Due<'a> {
 /// Follows the conversation through the script: each reply in it stands for a turn that was played.
 ///
 /// A user message begins a pass through the script if none has begun or the last one is over; otherwise it is the
-/// `notice` of the pass.
+/// `notice` of the pass. An empty reply leaves no message of its own, only the engine's note on it, so a user message
+/// while an `empty` turn is due means that it was played.
 pub(super) fn due<'a>(script: &'a Script, request: &ModelRequest) -> Result<Due<'a>, Stuck> {
     let tools: Vec<&str> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
     let mut walk: Option<Walk<'a>> = None;
     for (position, message) in request.messages.iter().enumerate() {
         match (message, &mut walk) {
-            (Message::User { text }, Some(walk)) if walk.due()?.is_some() => walk.scope.set("notice", text.as_str().into()),
+            (Message::User { text }, Some(walk)) if walk.due()?.is_some() => walk.noticed(text)?,
             (Message::User { text }, walk) => *walk = Some(Walk { script, at: Some(0), scope: Scope::new(text, &tools) }),
             (Message::Assistant { .. }, Some(walk)) => walk.replied(&request.messages[position + 1..])?,
             _ => {}
@@ -93,6 +94,14 @@ impl<'a> Walk<'a> {
             bind(call, text, &mut self.scope);
         }
         self.at = self.after(at, turn)?;
+        Ok(())
+    }
+
+    fn noticed(&mut self, text: &str) -> Result<(), Stuck> {
+        self.scope.set("notice", text.into());
+        if let Some(at) = self.due()?.filter(|at| self.script.turn[*at].empty) {
+            self.at = self.after(at, &self.script.turn[at])?;
+        }
         Ok(())
     }
 

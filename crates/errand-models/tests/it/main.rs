@@ -1,0 +1,10 @@
+//! The crate from outside: endpoints against a small server on loopback, and scripts.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking; helpers outside test functions are not exempt")]
+
+mod chat;
+mod choose;
+mod failures;
+mod responses;
+mod scripted;
+mod server;
+mod support;

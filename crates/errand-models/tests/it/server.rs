@@ -1,0 +1,123 @@
+//! A server on loopback that says what a test wants and remembers what it was asked.
+
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What a connection is answered with.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    /// The bytes, status line and all.
+    pub(crate) bytes: Vec<u8>,
+    /// True if the connection then stays open until the client closes it.
+    pub(crate) hold: bool,
+}
+
+impl Answer {
+    /// An answer whose length is known.
+    pub(crate) fn new(status: &str, headers: &str, body: &str) -> Self {
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
+        Self { bytes: [head.as_bytes(), body.as_bytes()].concat(), hold: false }
+    }
+
+    /// A JSON answer.
+    pub(crate) fn json(status: &str, body: &str) -> Self {
+        Self::new(status, "content-type: application/json\r\n", body)
+    }
+
+    /// An event stream in the given chunks; `whole` tells whether the last chunk, which ends it, is sent.
+    pub(crate) fn chunks(chunks: &[&[u8]], whole: bool) -> Self {
+        let mut bytes =
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\
+              connection: close\r\n\r\n"
+                .to_vec();
+        for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {
+            bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+            bytes.extend_from_slice(chunk);
+            bytes.extend_from_slice(b"\r\n");
+        }
+        if whole {
+            bytes.extend_from_slice(b"0\r\n\r\n");
+        }
+        Self { bytes, hold: false }
+    }
+
+    /// An event stream that ends when the connection does.
+    pub(crate) fn unframed(body: &[u8]) -> Self {
+        let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n".to_vec();
+        Self { bytes: [head.as_slice(), body].concat(), hold: false }
+    }
+
+    /// The same, but the connection stays open.
+    pub(crate) fn hold(self) -> Self {
+        Self { hold: true, ..self }
+    }
+}
+
+/// The server; gone with the runtime of its test.
+pub(crate) struct Server {
+    /// Its base URL.
+    pub(crate) base: String,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Starts one that gives the n-th connection `answer(n)`.
+    pub(crate) async fn start(answer: impl Fn(usize) -> Answer + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}/v1", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            for number in 0.. {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                tokio::spawn(serve(stream, answer(number), Arc::clone(&seen)));
+            }
+        });
+        Self { base, requests }
+    }
+
+    /// Starts one that always says the same.
+    pub(crate) async fn saying(answer: Answer) -> Self {
+        Self::start(move |_| answer.clone()).await
+    }
+
+    /// The requests so far, head and body each.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// The body of the only request, as JSON.
+    pub(crate) fn body(&self) -> serde_json::Value {
+        let requests = self.requests();
+        assert_eq!(requests.len(), 1);
+        serde_json::from_str(requests[0].split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+}
+
+async fn serve(mut stream: TcpStream, answer: Answer, seen: Arc<Mutex<Vec<String>>>) {
+    let mut request = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    while !is_whole(&request) {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            Ok(read) => request.extend_from_slice(&buffer[..read]),
+        }
+    }
+    seen.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+    // The client may hang up early; that is its right.
+    let _ = stream.write_all(&answer.bytes).await;
+    if answer.hold {
+        while matches!(stream.read(&mut buffer).await, Ok(read) if read > 0) {}
+    }
+    let _ = stream.shutdown().await;
+}
+
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, _)) = text.split_once("\r\n\r\n") else { return false };
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    request.len() >= head.len() + 4 + length.unwrap_or(0)
+}
