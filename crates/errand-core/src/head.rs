@@ -1,6 +1,6 @@
 //! The summary at the end of every record: all that is needed to go on.
 
-use crate::{Amount, CallState, PendingCall, RunId, Snapshot, Timestamp, Usd};
+use crate::{Allowance, Amount, CallState, PendingCall, RunId, Snapshot, Timestamp, Usd};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ pub struct Head {
     pub depth: u32,
     /// What has been granted on top of the budget in record 1.
     #[serde(default)]
-    pub raised: Amount,
+    pub raised: Allowance,
 }
 
 /// Whether a run goes on, and if not, how it ended.

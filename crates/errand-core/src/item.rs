@@ -1,6 +1,6 @@
 //! Items beside the log: conditional writes with keys of their own, made by whoever has something to say.
 
-use crate::{Amount, CallId, Decision, Hash, Nonce, Observation, Spent, Timestamp, UserMessage};
+use crate::{Allowance, Amount, CallId, Decision, Hash, Nonce, Observation, Spent, Timestamp, UserMessage};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -145,7 +145,7 @@ pub enum ItemBody {
     /// Of a raise.
     Raise {
         /// By how much.
-        by: Amount,
+        by: Allowance,
         /// Who raised it.
         who: String,
     },

@@ -42,7 +42,7 @@ pub use item::{Item, ItemBody, ItemKey};
 pub use limits::Limits;
 pub use log::{Call, LogError, Making, RunLog};
 pub use message::{Finish, Message, ModelError, ModelErrorKind, ModelReply, ModelRequest, RequestedCall, ToolDefinition};
-pub use money::{Amount, Budget, Price, Spent, Usage, Usd, WhenExceeded};
+pub use money::{Allowance, Amount, Budget, Price, Spent, Usage, Usd, WhenExceeded};
 pub use next::Next;
 pub use record::{Booked, Consumed, Record, RecordError, SCHEMA, Sealed};
 pub use replay::{Divergence, Replayed, replay, verify};

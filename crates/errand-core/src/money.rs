@@ -172,6 +172,25 @@ pub struct Budget {
     pub when_exceeded: WhenExceeded,
 }
 
+/// What is granted on top of a budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Allowance {
+    /// Money and tokens.
+    pub amount: Amount,
+    /// Model turns.
+    pub steps: u32,
+    /// Time at work, in milliseconds.
+    pub active_ms: u64,
+}
+
+impl AddAssign for Allowance {
+    fn add_assign(&mut self, other: Allowance) {
+        self.amount += other.amount;
+        self.steps = self.steps.saturating_add(other.steps);
+        self.active_ms = self.active_ms.saturating_add(other.active_ms);
+    }
+}
+
 /// What happens when the next call does not fit into the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

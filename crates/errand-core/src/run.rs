@@ -266,10 +266,10 @@ impl Left {
             .sum();
         let gone = head.totals.spent + slices;
         Left {
-            usd: budget.usd.map(|usd| (usd + head.raised.usd).less(gone.usd)),
-            tokens: budget.tokens.map(|tokens| tokens.saturating_add(head.raised.tokens).saturating_sub(gone.tokens)),
-            steps: budget.steps.saturating_sub(head.totals.steps),
-            active_ms: budget.active_ms.saturating_sub(head.totals.active_ms),
+            usd: budget.usd.map(|usd| (usd + head.raised.amount.usd).less(gone.usd)),
+            tokens: budget.tokens.map(|tokens| tokens.saturating_add(head.raised.amount.tokens).saturating_sub(gone.tokens)),
+            steps: budget.steps.saturating_add(head.raised.steps).saturating_sub(head.totals.steps),
+            active_ms: budget.active_ms.saturating_add(head.raised.active_ms).saturating_sub(head.totals.active_ms),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! driver in a seeded world; `tests/it` runs it on the real adapters.
 
 mod bugs;
+pub mod bundle;
 mod driver;
 mod error;
 pub mod ports;

@@ -1,11 +1,11 @@
-use crate::{Amount, Due, Head, Rejection, Run, Status, Timestamp};
+use crate::{Allowance, Due, Head, Rejection, Run, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// The budget was raised. A paused run goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BudgetRaised {
     /// By how much.
-    pub by: Amount,
+    pub by: Allowance,
     /// Who raised it.
     pub who: String,
 }

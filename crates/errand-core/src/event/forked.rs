@@ -1,7 +1,7 @@
 use super::super::run::Grant;
 use crate::{
-    Amount, Budget, CallState, Class, Due, Faults, Head, ModelChoice, Observation, Outcome, PendingCall, Rejection, Run,
-    RunId, Status, Timestamp, Totals,
+    Allowance, Amount, Budget, CallState, Class, Due, Faults, Head, ModelChoice, Observation, Outcome, PendingCall,
+    Rejection, Run, RunId, Status, Timestamp, Totals,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ pub struct Forked {
 impl Forked {
     pub(crate) fn apply(&self, run: &Run, head: &mut Head, at: Timestamp) -> Result<(), Rejection> {
         head.totals = Totals::default();
-        head.raised = Amount::ZERO;
+        head.raised = Allowance::default();
         head.faults = Faults::default();
         head.parent = None;
         head.depth = 0;

@@ -1,5 +1,5 @@
 use crate::{
-    Amount, CallId, ContextSize, Due, Faults, Hash, Head, Message, Run, RunConfig, RunId, Snapshot, Status, Timestamp,
+    Allowance, CallId, ContextSize, Due, Faults, Hash, Head, Message, Run, RunConfig, RunId, Snapshot, Status, Timestamp,
     Totals,
 };
 use serde::{Deserialize, Serialize};
@@ -79,7 +79,7 @@ impl Started {
             taint: BTreeSet::new(),
             parent: self.parent.as_ref().map(|parent| parent.run),
             depth: self.parent.as_ref().map_or(0, |parent| parent.depth),
-            raised: Amount::ZERO,
+            raised: Allowance::default(),
         };
         match &self.withdrawn {
             Some(reason) => head.status = Status::Cancelled { reason: reason.clone() },

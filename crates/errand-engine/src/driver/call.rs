@@ -156,7 +156,7 @@ fn surfaced(observation: Observation, effectful: bool) -> Observation {
 }
 
 /// Attempts at a call and when each is certainly over.
-fn fences(log: &RunLog, call: CallId) -> Vec<(u32, Timestamp)> {
+pub(super) fn fences(log: &RunLog, call: CallId) -> Vec<(u32, Timestamp)> {
     log.items
         .iter()
         .filter_map(|(key, item)| match (key, &item.body) {
@@ -177,8 +177,4 @@ pub(super) fn lost(call: CallId, class: Class, fenced: bool) -> Observation {
         _ => Outcome::error("tool_crashed", "the call could not be carried out: every try ended with a crash"),
     };
     Observation { call, outcome, spent: Amount::ZERO, sandbox_ms: 0, workspace: None }
-}
-
-pub(super) fn is_fenced(log: &RunLog, call: CallId) -> bool {
-    !fences(log, call).is_empty()
 }

@@ -1,10 +1,11 @@
 use super::Driver;
+use super::call::{fences, lost};
 use crate::bugs::Bug;
 use crate::error::Error;
 use crate::ports::{DueEntry, Message};
 use errand_core::{
-    Budget, CallId, CallState, Effect, Event, Executor, History, ItemBody, Making, Next, Observation, Outcome, Parent,
-    RunConfig, RunId, RunLog, Started, Status, Timestamp,
+    Budget, CallId, CallState, Class, Effect, Event, Executor, History, ItemBody, Making, Next, Observation, Outcome,
+    Parent, RunConfig, RunId, RunLog, Started, Status, Timestamp,
 };
 
 impl Driver {
@@ -32,19 +33,42 @@ impl Driver {
         if matches!(log.next(self.world.now()), Next::Commit { .. }) {
             self.send_step(run, log.run.number + 1, None).await?;
         }
+        let mut again = None;
         if log.run.head.status.is_ended() {
             self.follow_up(log).await?;
             self.tools.release(run).await;
+            again = self.surface_unknown(log).await?;
         }
-        self.settle_due(log, due).await
+        self.settle_due(log, due, again).await
+    }
+
+    /// Effectful calls that were under way when the run ended and never got a receipt: once their workers must be dead,
+    /// their receipt says `unknown`. Returns when to look again.
+    async fn surface_unknown(&self, log: &RunLog) -> Result<Option<Timestamp>, Error> {
+        let now = self.world.now();
+        let mut again = None;
+        for call in log.run.head.due.calls().iter().filter(|call| call.class == Class::Effectful) {
+            let Some(over) = fences(log, call.id).iter().map(|fence| fence.1).max() else { continue };
+            if log.result(call.id).is_some() {
+                continue;
+            }
+            if over > now {
+                again = Some(again.map_or(over, |again: Timestamp| again.min(over)));
+            } else {
+                self.result(log.run.id, lost(call.id, Class::Effectful, true)).await?;
+            }
+        }
+        Ok(again)
     }
 
     /// Takes the entry out of the due index when the run has ended or waits; sets it to the time the clock acts.
-    async fn settle_due(&self, log: &RunLog, due: Option<DueEntry>) -> Result<(), Error> {
+    async fn settle_due(&self, log: &RunLog, due: Option<DueEntry>, again: Option<Timestamp>) -> Result<(), Error> {
         let head = &log.run.head;
-        let at_work = head.due.calls().iter().any(|call| call.state.is_at_work());
+        // A sub-run has an entry of its own until it has told this run, so a run that only waits for sub-runs needs none.
+        let at_work = head.due.calls().iter().any(|call| matches!(call.state, CallState::HandedOut { .. }));
         let at = match &head.due {
-            errand_core::Due::Nothing { .. } | errand_core::Due::Budget => None,
+            errand_core::Due::Nothing { .. } => again,
+            errand_core::Due::Budget => None,
             errand_core::Due::Model { not_before: None, .. } => return Ok(()),
             _ if at_work => return Ok(()),
             due => due.deadline(),

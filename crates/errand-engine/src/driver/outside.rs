@@ -3,7 +3,7 @@ use crate::bugs::Bug;
 use crate::error::Error;
 use crate::ports::{Commit, Loaded, Put};
 use errand_core::{
-    Amount, Budget, CallId, CallState, Cancelled, Decision, Event, Forked, Input, Item, ItemBody, ItemKey, Making,
+    Allowance, Budget, CallId, CallState, Cancelled, Decision, Event, Forked, Input, Item, ItemBody, ItemKey, Making,
     ModelChoice, Observation, Outcome, RunId, RunLog, Started, Status, Timestamp, UserMessage, Verdict,
 };
 
@@ -107,7 +107,7 @@ impl Driver {
     }
 
     /// Raises the budget of a run that is paused at it.
-    pub async fn raise(&self, run: RunId, id: &str, by: Amount, who: &str) -> Result<(), Error> {
+    pub async fn raise(&self, run: RunId, id: &str, by: Allowance, who: &str) -> Result<(), Error> {
         let log = self.load(run).await?;
         if log.run.head.status != Status::Paused {
             return Err(Error::NotPaused { run, status: log.run.head.status.code() });

@@ -1,0 +1,195 @@
+//! The store of the simulated world: right about conditions, unreliable about answers.
+
+use crate::world::{Sim, State, StoredRun};
+use async_trait::async_trait;
+use errand_core::{Due, Item, ItemBody, ItemKey, Record, RunId, RunLog, Sealed, Timestamp};
+use errand_engine::ports::{Commit, DueEntry, Loaded, Page, PortError, Put, RunFilter, Store};
+use std::sync::Arc;
+
+impl Sim {
+    async fn read<T>(&self, act: impl FnOnce(&mut State) -> T + Send) -> Result<T, PortError> {
+        self.turn().await;
+        if self.chance(|faults| faults.throttle) {
+            return Err(lost("a read was throttled"));
+        }
+        Ok(act(&mut self.lock()))
+    }
+
+    async fn write<T>(&self, mut act: impl FnMut(&mut State) -> T + Send) -> Result<T, PortError>
+    where
+        T: Send,
+    {
+        self.turn().await;
+        if self.chance(|faults| faults.throttle) {
+            return Err(lost("a write was throttled"));
+        }
+        let mut answer = act(&mut self.lock());
+        if self.chance(|faults| faults.retried) {
+            answer = act(&mut self.lock());
+        }
+        self.turn().await;
+        if self.chance(|faults| faults.lost_reply) {
+            return Err(lost("the answer to a write was lost"));
+        }
+        Ok(answer)
+    }
+}
+
+fn lost(message: &str) -> PortError {
+    PortError::Retry { message: message.to_owned() }
+}
+
+#[async_trait]
+impl Store for Sim {
+    async fn begin(&self, run: RunId, records: &[Sealed], due: Timestamp) -> Result<Commit, PortError> {
+        self.trace(|| format!("begin {run}"));
+        self.write(|state| {
+            if let Some(stored) = state.runs.get(&run) {
+                return Commit::Taken(Arc::clone(&stored.records[0].record));
+            }
+            let mut stored = StoredRun { records: records.to_vec(), ..StoredRun::default() };
+            set_due(&mut stored, Some(due));
+            state.runs.insert(run, stored);
+            state.truth.began(run, records);
+            Commit::Stored
+        })
+        .await
+    }
+
+    async fn load(&self, run: RunId) -> Result<Option<Loaded>, PortError> {
+        self.read(|state| {
+            let stored = state.runs.get(&run)?;
+            let items = stored.items.values().chain(stored.volatile.values()).cloned();
+            let log = RunLog::fold(run, stored.records.clone(), items).ok()?;
+            Some(Loaded { log, due: stored.due })
+        })
+        .await
+    }
+
+    async fn last(&self, run: RunId) -> Result<Option<Arc<Record>>, PortError> {
+        self.read(|state| state.runs.get(&run)?.records.last().map(|sealed| Arc::clone(&sealed.record))).await
+    }
+
+    async fn commit(&self, run: RunId, record: &Sealed, wake: Option<Timestamp>) -> Result<Commit, PortError> {
+        self.trace(|| format!("commit {run} {} {}", record.record.number, record.record.event.kind()));
+        self.write(|state| {
+            let Some(stored) = state.runs.get_mut(&run) else { return Commit::Stored };
+            let number = record.record.number;
+            if let Some(taken) = stored.records.get(number as usize - 1) {
+                return Commit::Taken(Arc::clone(&taken.record));
+            }
+            stored.records.push(record.clone());
+            if wake.is_some() {
+                set_due(stored, wake);
+            }
+            persist_claims(stored, &record.record);
+            state.truth.committed(run, record);
+            Commit::Stored
+        })
+        .await
+    }
+
+    async fn put(&self, run: RunId, item: &Item, wake: Option<Timestamp>) -> Result<Put, PortError> {
+        self.trace(|| format!("put {run} {}", item.key));
+        self.write(|state| {
+            let (exclusive, current) = (state.faults.exclusive, state.current);
+            let Some(stored) = state.runs.get_mut(&run) else { return Put::Stored };
+            let taken = stored.items.get(&item.key).or_else(|| stored.volatile.get(&item.key)).cloned();
+            if wake.is_some() {
+                set_due(stored, wake);
+            }
+            if let Some(taken) = taken {
+                return Put::Taken(taken);
+            }
+            if let ItemKey::Waste { record, attempt } = item.key
+                && let Some(claim) = stored.volatile.remove(&ItemKey::Claim { record, attempt })
+            {
+                stored.items.insert(claim.key.clone(), claim);
+            }
+            let volatile = exclusive && matches!(item.key, ItemKey::Claim { .. } | ItemKey::Void { .. });
+            let place = if volatile { &mut stored.volatile } else { &mut stored.items };
+            place.insert(item.key.clone(), item.clone());
+            state.truth.put(run, item, current);
+            Put::Stored
+        })
+        .await
+    }
+
+    async fn item(&self, run: RunId, key: &ItemKey) -> Result<Option<Item>, PortError> {
+        self.read(|state| state.runs.get(&run)?.items.get(key).cloned()).await
+    }
+
+    async fn move_due(&self, run: RunId, seen: Option<DueEntry>, at: Option<Timestamp>) -> Result<bool, PortError> {
+        self.write(|state| {
+            let Some(stored) = state.runs.get_mut(&run) else { return false };
+            if stored.due != seen {
+                return false;
+            }
+            set_due(stored, at);
+            true
+        })
+        .await
+    }
+
+    async fn overdue(&self, now: Timestamp, limit: u32) -> Result<Vec<RunId>, PortError> {
+        self.read(|state| {
+            let mut due: Vec<(Timestamp, RunId)> = state
+                .runs
+                .iter()
+                .filter_map(|(run, stored)| stored.due.filter(|due| due.at <= now).map(|due| (due.at, *run)))
+                .collect();
+            due.sort();
+            due.into_iter().take(limit as usize).map(|(_, run)| run).collect()
+        })
+        .await
+    }
+
+    async fn list(&self, _: &RunFilter) -> Result<Page, PortError> {
+        Ok(Page::default())
+    }
+}
+
+fn set_due(stored: &mut StoredRun, at: Option<Timestamp>) {
+    stored.due_version += 1;
+    stored.due = at.map(|at| DueEntry { at, version: stored.due_version });
+}
+
+/// What an exclusive store does when a record takes the number that claims in memory were made for.
+fn persist_claims(stored: &mut StoredRun, record: &Record) {
+    let number = record.number;
+    let of_number = |key: &ItemKey| match key {
+        ItemKey::Claim { record, .. } | ItemKey::Void { record, .. } => *record == number,
+        _ => false,
+    };
+    let keys: Vec<ItemKey> = stored.volatile.keys().filter(|key| of_number(key)).cloned().collect();
+    for key in keys {
+        if let Some(item) = stored.volatile.remove(&key) {
+            stored.items.insert(key, item);
+        }
+    }
+}
+
+/// What an exclusive store does when it is opened after its owner died: calls that may have been under way are claimed
+/// by nobody and over, fences of the dead owner have run out.
+pub(crate) fn recover(state: &mut State) {
+    let now = state.now;
+    for stored in state.runs.values_mut() {
+        stored.volatile.clear();
+        for item in stored.items.values_mut() {
+            if let ItemBody::Fence { expires, .. } | ItemBody::Claim { expires, .. } = &mut item.body {
+                *expires = (*expires).min(now);
+            }
+        }
+        let Some(last) = stored.records.last().map(|sealed| Arc::clone(&sealed.record)) else { continue };
+        let Due::Model { reserve, .. } = last.head.due else { continue };
+        let record = last.number + 1;
+        let attempts = stored.items.keys().filter_map(|key| match key {
+            ItemKey::Claim { record: of, attempt } if *of == record => Some(*attempt),
+            _ => None,
+        });
+        let attempt = attempts.max().unwrap_or(0) + 1;
+        let body = ItemBody::Claim { by: last.maker, bound: reserve, expires: now };
+        let key = ItemKey::Claim { record, attempt };
+        stored.items.insert(key.clone(), Item { key, at: now, body });
+    }
+}
