@@ -83,8 +83,9 @@ fn plan(tools: Tools, advisories: bool) -> Vec<Step> {
         Step {
             title: "documentation",
             action: Action::Cargo {
-                arguments: &["doc", "--workspace", "--no-deps"],
-                variables: &[("RUSTDOCFLAGS", "-D warnings")],
+                // Written for who reads the source, so private items are in it and may be linked to.
+                arguments: &["doc", "--workspace", "--no-deps", "--document-private-items"],
+                variables: &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")],
             },
         },
         step("documentation examples", &["test", "--workspace", "--doc"]),

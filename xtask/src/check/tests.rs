@@ -15,7 +15,8 @@ fn the_steps_with_every_tool() {
         "cargo deny check licenses bans sources",
         "cargo deny check advisories",
         "cargo clippy --workspace --all-targets -- -D warnings",
-        "RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps",
+        "RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
+         cargo doc --workspace --no-deps --document-private-items",
         "cargo test --workspace --doc",
         "cargo nextest run --workspace --no-fail-fast",
     ];
