@@ -219,8 +219,7 @@ impl Bundle {
     /// # Errors
     /// The first thing that does not fit.
     pub fn check(&self) -> Result<Checked, Error> {
-        let mut checked =
-            Checked { records: 0, items: 0, blobs: self.blobs.len() as u64, head: self.log()?.run.hash };
+        let mut checked = Checked { records: 0, items: 0, blobs: self.blobs.len() as u64, head: self.log()?.run.hash };
         for log in self.logs.values() {
             checked.records += log.records.len() as u64;
             checked.items += consumed_items(log)?;

@@ -63,8 +63,7 @@ fn replaced(bytes: &[u8], old: &str, new: &str) -> Vec<u8> {
 #[test]
 fn what_was_written_is_read() {
     let first = told(id(1), None);
-    let history =
-        History { run: id(1), number: first.run.number, hash: first.run.hash, bytes: 3, messages: 2 };
+    let history = History { run: id(1), number: first.run.number, hash: first.run.hash, bytes: 3, messages: 2 };
     let second = told(id(2), Some(history));
     let bytes = written(&[first.clone(), second.clone()], &[b"one", b"two\n\x00"]);
     let bundle = read(&bytes[..]).unwrap();
@@ -122,7 +121,7 @@ fn newer_foreign_and_doctored_files_are_refused() {
     assert_eq!(code(b"PK\x03\x04\n"), "bundle_unreadable");
     assert_eq!(code(&[b'x'; 10_000]), "bundle_unreadable");
     assert_eq!(code(&[&bytes[..], b"more"].concat()), "bundle_unreadable");
-    assert_eq!(code(&replaced(&bytes, "\none\n", "\nтwo\n")), "bundle_forged");
+    assert_eq!(code(&replaced(&bytes, "\none\n", "\ntwo\n")), "bundle_forged");
     let huge = replaced(&bytes, "\"bytes\":3}", "\"bytes\":99999999999}");
     assert_eq!(code(&huge), "bundle_too_large");
 }
