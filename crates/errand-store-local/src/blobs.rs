@@ -1,0 +1,140 @@
+//! Content-addressed files: `blobs/ab/cdef…`, named by their SHA-256, written once.
+
+use crate::{Error, FaultPlan};
+use async_trait::async_trait;
+use errand_core::Hash;
+use errand_engine::ports::{Blobs, PortError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The blobs of a data folder. Only its owner puts; anybody may get.
+#[derive(Debug, Clone)]
+pub struct LocalBlobs {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    faults: Arc<FaultPlan>,
+    temporary: AtomicU64,
+}
+
+impl LocalBlobs {
+    pub(crate) fn new(folder: PathBuf, faults: Arc<FaultPlan>) -> Self {
+        Self { inner: Arc::new(Inner { folder, faults, temporary: AtomicU64::new(0) }) }
+    }
+
+    /// Makes the folders, and clears what an owner that died left half written.
+    pub(crate) fn prepare(&self) -> Result<(), Error> {
+        let folder = self.temporary_folder();
+        self.make_folder(&self.inner.folder)?;
+        self.make_folder(&folder)?;
+        let failed = |error| Error::reading("list", &folder, error);
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let _ = fs::remove_file(entry.map_err(failed)?.path());
+        }
+        Ok(())
+    }
+
+    /// Like [`Blobs::put`]: when it returns, the bytes are on the disk.
+    pub fn put_blocking(&self, bytes: &[u8]) -> Result<Hash, Error> {
+        let hash = Hash::of(bytes);
+        let file = self.path(&hash);
+        // A blob is renamed into place whole, so one of the right length is there. What rots later, `get` finds.
+        if fs::metadata(&file).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
+            return Ok(hash);
+        }
+        let parent = file.parent().unwrap_or(&self.inner.folder);
+        self.make_folder(parent)?;
+        let temporary = self.write_temporary(bytes)?;
+        let write = self.inner.faults.before();
+        let renamed = fs::rename(&temporary, &file).map_err(|error| Error::writing("rename", &temporary, error));
+        if renamed.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        renamed?;
+        sync_folder(parent)?;
+        self.inner.faults.after(write);
+        Ok(hash)
+    }
+
+    /// Like [`Blobs::get`].
+    pub fn get_blocking(&self, hash: &Hash) -> Result<Option<Vec<u8>>, Error> {
+        let file = self.path(hash);
+        match fs::read(&file) {
+            Ok(bytes) if Hash::of(&bytes) == *hash => Ok(Some(bytes)),
+            Ok(_) => Err(Error::BlobDamaged { hash: *hash, path: file }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::reading("read", &file, error)),
+        }
+    }
+
+    /// Whether a blob is there, unchecked.
+    pub fn has(&self, hash: &Hash) -> bool {
+        self.path(hash).is_file()
+    }
+
+    /// Where a blob lies or would lie.
+    pub fn path(&self, hash: &Hash) -> PathBuf {
+        let name = hash.to_string();
+        self.inner.folder.join(&name[..2]).join(&name[2..])
+    }
+
+    fn write_temporary(&self, bytes: &[u8]) -> Result<PathBuf, Error> {
+        let number = self.inner.temporary.fetch_add(1, Ordering::Relaxed);
+        let file = self.temporary_folder().join(number.to_string());
+        let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file).and_then(|mut opened| {
+            opened.write_all(bytes)?;
+            opened.sync_all()
+        });
+        match written {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                let _ = fs::remove_file(&file);
+                Err(Error::writing("write", &file, error))
+            }
+        }
+    }
+
+    fn temporary_folder(&self) -> PathBuf {
+        self.inner.folder.join("tmp")
+    }
+
+    fn make_folder(&self, folder: &Path) -> Result<(), Error> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Error::writing("make", folder, error)),
+            _ => {}
+        }
+        folder.parent().map_or(Ok(()), sync_folder)
+    }
+}
+
+/// Makes names in `folder` durable.
+fn sync_folder(folder: &Path) -> Result<(), Error> {
+    File::open(folder).and_then(|opened| opened.sync_all()).map_err(|error| Error::writing("sync", folder, error))
+}
+
+#[async_trait]
+impl Blobs for LocalBlobs {
+    async fn put(&self, bytes: &[u8]) -> Result<Hash, PortError> {
+        let (blobs, bytes) = (self.clone(), bytes.to_vec());
+        Ok(blocking(move || blobs.put_blocking(&bytes)).await?)
+    }
+
+    async fn get(&self, hash: &Hash) -> Result<Option<Vec<u8>>, PortError> {
+        let (blobs, hash) = (self.clone(), *hash);
+        Ok(blocking(move || blobs.get_blocking(&hash)).await?)
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
