@@ -95,6 +95,14 @@ impl RunLog {
         Some(ClaimDecision::Go { attempt: self.last_attempt(due) + 1 })
     }
 
+    /// True while an attempt at the record that is due can be alive.
+    pub(crate) fn is_attempted(&self, now: Timestamp) -> bool {
+        let due = self.run.number + 1;
+        self.open_attempts()
+            .iter()
+            .any(|((record, _), attempt)| *record == due && attempt.waste.is_none() && attempt.expires > now)
+    }
+
     /// What the next record puts on the books: `own` attempt, and all earlier ones that are over.
     pub fn settle(&self, own: Option<Booked>, now: Timestamp) -> Vec<Booked> {
         let own_key = own.as_ref().map(|booked| (booked.record, booked.attempt));

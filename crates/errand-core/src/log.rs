@@ -218,9 +218,10 @@ impl RunLog {
         self.records.iter().filter(|sealed| sealed.record.run == self.run.id).flat_map(|sealed| &sealed.record.books)
     }
 
-    /// True if a record consumed the item.
+    /// True if a record of this run consumed the item. Records that a fork shares with its origin consumed the origin's.
     pub fn is_consumed(&self, key: &ItemKey) -> bool {
-        self.records.iter().rev().any(|sealed| sealed.record.consumed.iter().any(|consumed| consumed.key == *key))
+        let own = self.records.iter().rev().take_while(|sealed| sealed.record.run == self.run.id);
+        own.flat_map(|sealed| &sealed.record.consumed).any(|consumed| consumed.key == *key)
     }
 }
 

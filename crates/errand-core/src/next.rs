@@ -30,6 +30,8 @@ impl RunLog {
             Due::Nothing { .. } => Next::Nothing,
             Due::Budget => self.raise(),
             Due::Calls { calls } => self.decided(calls).or_else(|| self.observed(calls, now)).unwrap_or(Next::Wait),
+            // A call that is under way is not made worthless by a message: the model reads it at the turn after.
+            Due::Model { .. } if self.is_attempted(now) => Next::Model,
             Due::Model { not_before, .. } => match (self.messaged(), not_before) {
                 (Some(next), _) => next,
                 (None, Some(time)) if *time > now => Next::NotBefore(*time),

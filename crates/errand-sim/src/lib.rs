@@ -90,6 +90,9 @@ const SETTINGS: Settings = Settings {
     receives: 12,
 };
 
+/// Most tasks at a time.
+const WORKERS: usize = 10;
+
 struct Woken(AtomicBool);
 
 impl Wake for Woken {
@@ -203,7 +206,7 @@ impl Executor {
             .filter(|(_, task)| task.woken.0.load(Ordering::Relaxed))
             .map(|(index, _)| index)
             .collect();
-        let deliver = self.tasks.len() < 10 && {
+        let deliver = self.tasks.len() < WORKERS && {
             let mut state = self.sim.lock();
             ready.is_empty() || state.rng.chance(200)
         };
@@ -393,7 +396,8 @@ impl Executor {
         let now = {
             let mut state = self.sim.lock();
             let timer = state.timers.iter().map(|(time, ..)| *time).min();
-            let message = state.queue.iter().map(|queued| queued.visible).min();
+            let full = self.tasks.len() >= WORKERS;
+            let message = state.queue.iter().map(|queued| queued.visible).filter(|_| !full).min();
             let wanted = state.runs.values().any(|stored| stored.due.is_some());
             let sweep = wanted.then_some(self.next_sweep);
             let Some(next) = [timer, message, sweep].into_iter().flatten().min() else { return false };

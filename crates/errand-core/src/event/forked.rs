@@ -1,7 +1,7 @@
 use super::super::run::Grant;
 use crate::{
-    Allowance, Amount, Budget, CallState, Class, Due, Faults, Head, ModelChoice, Observation, Outcome, PendingCall,
-    Rejection, Run, RunId, Status, Timestamp, Totals,
+    Allowance, Amount, Budget, CallState, Due, Faults, Head, ModelChoice, Observation, Outcome, PendingCall, Rejection, Run,
+    RunId, Status, Timestamp, Totals,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,8 +66,7 @@ impl Forked {
                     let unpaid = Observation { spent: Amount::ZERO, sandbox_ms: 0, ..observation.clone() };
                     run.note_observation(head, &unpaid, &tool);
                 }
-                // The origin may still send it: only a person can say that the fork shall send it too.
-                None if call.class == Class::Effectful && call.state.is_at_work() => call.state = CallState::Approval,
+                // Nobody has sent it yet. Origin and forks share its fence, so at most one of them ever will.
                 None => {}
             }
         }

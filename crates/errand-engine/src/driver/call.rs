@@ -27,14 +27,26 @@ impl Driver {
             _ => return Ok(Disposition::Acknowledge),
         };
         let effectful = pending.is_some_and(|pending| pending.class == Class::Effectful);
-        let fences = if self.bugs.has(Bug::FenceIgnored) { Vec::new() } else { fences(&log, call) };
+        // A call that a fork shares with its origin has its fence and its receipt where it was born: one for all.
+        let born = log.record(call.record).map_or(run, |record| record.run);
+        let shared = effectful && born != run && !self.bugs.has(Bug::ForkForgetsFences);
+        if shared && let Some(receipt) = self.receipt(born, call).await? {
+            self.result(run, receipt).await?;
+            self.tell(run).await?;
+            return Ok(Disposition::Acknowledge);
+        }
+        let fences = match (self.bugs.has(Bug::FenceIgnored), shared) {
+            (true, _) => Vec::new(),
+            (false, true) => self.loaded(born).await.map(|origin| fences(&origin.log, call))?,
+            (false, false) => fences(&log, call),
+        };
+        let home = if shared { born } else { run };
         if let Some(until) = fences.iter().map(|fence| fence.1).filter(|expires| *expires > now).max() {
             return Ok(Disposition::GiveBack(until));
         }
         if effectful && !fences.is_empty() && !self.bugs.has(Bug::UnknownSentAgain) {
             let reason = "the call was sent, and the worker that sent it died before it knew what came of it".to_owned();
-            self.result(run, Observation::free(call, Outcome::Unknown { reason })).await?;
-            self.tell(run).await?;
+            self.receive(home, run, Observation::free(call, Outcome::Unknown { reason })).await?;
             return Ok(Disposition::Acknowledge);
         }
         if now.plus(timeout_ms) > delivery.hidden_until {
@@ -45,28 +57,22 @@ impl Driver {
         let expires = now.plus(timeout_ms + self.settings.margin_ms);
         let body = ItemBody::Fence { by, expires };
         let fence = Item { key: ItemKey::Fence { call, attempt }, at: now, body: body.clone() };
-        match self.store.put(run, &fence, None).await? {
+        match self.store.put(home, &fence, None).await? {
             Put::Stored => {}
             Put::Taken(item) if item.body == body || self.bugs.has(Bug::FenceIgnored) => {}
             Put::Taken(_) => return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms))),
         }
-        self.send_call(&log, call, by, timeout_ms, expires, effectful).await
+        let sending = Sending { call, by, timeout_ms, expires, effectful, home };
+        self.send_call(&log, sending).await
     }
 
     /// Sends a fenced call, unless the run was stopped or the fence has run out in the meantime.
-    async fn send_call(
-        &self,
-        log: &RunLog,
-        call: CallId,
-        by: Nonce,
-        timeout_ms: u64,
-        expires: Timestamp,
-        effectful: bool,
-    ) -> Result<Disposition, Error> {
+    async fn send_call(&self, log: &RunLog, sending: Sending) -> Result<Disposition, Error> {
+        let Sending { call, by, timeout_ms, expires, effectful, home } = sending;
         let run = log.run.id;
         if self.is_stopped(run).await? {
             let outcome = Outcome::error("not_sent", "the run was stopped before this call was sent");
-            self.result(run, Observation::free(call, outcome)).await?;
+            self.receive(home, run, Observation::free(call, outcome)).await?;
             return Ok(Disposition::Acknowledge);
         }
         if self.world.now().plus(timeout_ms) > expires && !self.bugs.has(Bug::DeadlineNotChecked) {
@@ -74,14 +80,12 @@ impl Driver {
                 return Ok(Disposition::GiveBack(expires));
             }
             let outcome = Outcome::error("not_sent", "the worker was held up until it was too late to send this call");
-            self.result(run, Observation::free(call, outcome)).await?;
-            self.tell(run).await?;
+            self.receive(home, run, Observation::free(call, outcome)).await?;
             return Ok(Disposition::Acknowledge);
         }
         let Some((made, spec)) = log.call(call).and_then(|made| Some((made, log.run.config.tool(made.tool)?))) else {
             let outcome = Outcome::error("unknown_tool", "the run does not have this tool any longer");
-            self.result(run, Observation::free(call, outcome)).await?;
-            self.tell(run).await?;
+            self.receive(home, run, Observation::free(call, outcome)).await?;
             return Ok(Disposition::Acknowledge);
         };
         let job = ToolJob {
@@ -110,9 +114,30 @@ impl Driver {
         if self.bugs.has(Bug::ReceiptLostAfterCancel) && self.is_stopped(run).await? {
             return Ok(Disposition::Acknowledge);
         }
-        self.result(run, observation).await?;
-        self.tell(run).await?;
+        self.receive(home, run, observation).await?;
         Ok(Disposition::Acknowledge)
+    }
+
+    /// Writes down what came of a call, first where its fence is, and tells the run. If there was a word on it already,
+    /// that one stands.
+    async fn receive(&self, home: RunId, run: RunId, observation: Observation) -> Result<(), Error> {
+        let call = observation.call;
+        self.result(home, observation).await?;
+        if home != run
+            && let Some(receipt) = self.receipt(home, call).await?
+        {
+            self.result(run, receipt).await?;
+        }
+        self.tell(run).await
+    }
+
+    /// What a call's birth place says came of it; the cost is on the books there.
+    async fn receipt(&self, home: RunId, call: CallId) -> Result<Option<Observation>, Error> {
+        let item = self.store.item(home, &ItemKey::Result { call }).await?;
+        Ok(item.and_then(|item| match item.body {
+            ItemBody::Result { observation } => Some(Observation { spent: Amount::ZERO, sandbox_ms: 0, ..observation }),
+            _ => None,
+        }))
     }
 
     async fn is_stopped(&self, run: RunId) -> Result<bool, Error> {
@@ -142,6 +167,17 @@ impl Driver {
         }
         self.send_step(run, last.number + 1, None).await
     }
+}
+
+/// A call that is fenced and about to be sent.
+struct Sending {
+    call: CallId,
+    by: Nonce,
+    timeout_ms: u64,
+    expires: Timestamp,
+    effectful: bool,
+    /// The run that holds its fence and its receipt.
+    home: RunId,
 }
 
 /// An effectful call that ran out of time may have taken hold.
