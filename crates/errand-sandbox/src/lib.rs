@@ -4,6 +4,7 @@
 //! - [`Engine`] (with [`EngineConfig`]): starts only where the probe passes ([`Report`]), runs calls.
 //! - [`Exec`], [`Limits`], [`ExecOutcome`], [`Exit`], [`CancelToken`]: one call and what came of it.
 //! - [`Sessions`], [`Session`]: a folder per session; files go in and out without ever following what a box planted.
+//! - [`Snapshot`], [`Manifest`], [`ChunkStore`]: what a workspace holds, content-addressed, and back again.
 //! - [`Error`] and [`Tier`].
 //!
 //! Every call gets a fresh box; only the workspace lives on between calls. Everything blocks: from asynchronous code, call
@@ -20,6 +21,8 @@ mod limits;
 mod report;
 #[cfg(target_os = "linux")]
 mod session;
+#[cfg(target_os = "linux")]
+mod snapshot;
 
 #[cfg(target_os = "linux")]
 pub use engine::{Engine, EngineConfig, Interpreter, refuse_user_namespaces_on_this_thread};
@@ -29,3 +32,5 @@ pub use limits::Limits;
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]
 pub use session::{Entry, EntryKind, FileRange, Hit, Session, Sessions};
+#[cfg(target_os = "linux")]
+pub use snapshot::{CHUNK_BYTES, Change, ChangeKind, ChunkStore, Manifest, Node, Snapshot};

@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-pub(crate) use files::give;
+pub(crate) use files::{give, ids};
 pub use files::{Entry, EntryKind, FileRange, Hit};
 use owner::Owner;
 
@@ -233,7 +233,7 @@ fn write_record(file: &mut File, slot: Option<u32>) -> std::io::Result<()> {
 fn give_all(workspace: BorrowedFd<'_>, owner: &Owner) -> Result<()> {
     give(workspace, owner).map_err(|e| Error::io("changing the owner", "workspace", e))?;
     walk::walk(workspace, "", &mut |found| {
-        let (uid, gid) = files::ids(owner);
+        let (uid, gid) = ids(owner);
         rustix::fs::chownat(found.dir, found.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|e| Error::io("changing the owner", found.shown, e))
     })

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, fchmod, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::paths::{DEPTH_MAX, file_kind, open_dir};
+use super::paths::{DEPTH_MAX, file_kind, open_beneath, open_dir, refused};
 use crate::error::{Error, Result};
 
 /// One thing found in a workspace.
@@ -54,14 +54,47 @@ pub(crate) fn walk(root: BorrowedFd<'_>, start: &str, visit: &mut dyn FnMut(Foun
 
 /// Calls `visit` for everything in one folder.
 pub(crate) fn one_folder(root: BorrowedFd<'_>, folder: &str, visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<()> {
-    let dir = open_dir(root, folder)?;
+    let dir = open_unlocked(root, folder)?;
     for name in names(dir.as_fd()).map_err(|e| Error::io("reading a folder", folder, e))? {
-        let Ok(stat) = statat(&dir, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let stat = match stat_unlocked(&dir, &name) {
+            Err(Errno::NOENT) => continue,
+            other => other.map_err(|e| Error::io("examining a file", join(folder, &name.to_string_lossy()), e))?,
+        };
         let path = name.to_str().ok().map(|name| join(folder, name));
         let shown = join(folder, &name.to_string_lossy());
         visit(Found { path: path.as_deref(), shown, dir: dir.as_fd(), name: &name, stat })?;
     }
     Ok(())
+}
+
+/// Opens a folder; as an ordinary user also one that the box's code has locked, by unlocking it: hiding files must not
+/// hide them from quotas and snapshots.
+fn open_unlocked(root: BorrowedFd<'_>, folder: &str) -> Result<OwnedFd> {
+    match open_dir(root, folder) {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            let handle = open_beneath(root, folder, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+                .map_err(|e| refused(folder, "opening a folder", e))?;
+            unlock(handle.as_fd(), Mode::RWXU).map_err(|e| Error::io("unlocking a folder", folder, e))?;
+            open_dir(root, folder)
+        }
+        other => other,
+    }
+}
+
+/// Examines what has a name in a folder; a folder that may be read and not searched is unlocked like the others.
+fn stat_unlocked(dir: &OwnedFd, name: &CStr) -> std::result::Result<Stat, Errno> {
+    match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::ACCESS) => {
+            fchmod(dir, Mode::RWXU)?;
+            statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+        }
+        other => other,
+    }
+}
+
+/// Changes the mode of what a path-only descriptor is of.
+pub(crate) fn unlock(handle: BorrowedFd<'_>, mode: Mode) -> std::result::Result<(), Errno> {
+    rustix::fs::chmod(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle)), mode)
 }
 
 fn join(folder: &str, name: &str) -> String {
@@ -133,8 +166,7 @@ fn open_to_empty(parent: BorrowedFd<'_>, name: &CStr) -> std::result::Result<Opt
         Err(Errno::ACCESS) => {
             let path_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let handle = rustix::fs::openat(parent, name, path_flags, Mode::empty())?;
-            let magic = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle));
-            rustix::fs::chmod(magic, Mode::RWXU)?;
+            unlock(handle.as_fd(), Mode::RWXU)?;
             open()?
         }
         Err(Errno::NOENT) => return Ok(None),
