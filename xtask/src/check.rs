@@ -71,7 +71,9 @@ fn plan(tools: Tools, advisories: bool) -> Vec<Step> {
         step("format", &["fmt", "--all", "--check"]),
         Step { title: "dependency edges", action: Action::Edges },
         match tools.deny {
-            true => step("licences, bans, sources", &["deny", "check", "licenses", "bans", "sources"]),
+            true => {
+                step("licences, bans, sources", &["deny", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"])
+            }
             false => Step { title: "licences, bans, sources", action: Action::Skip(NO_DENY) },
         },
     ];

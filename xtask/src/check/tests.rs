@@ -12,7 +12,7 @@ fn the_steps_with_every_tool() {
     let expected = [
         "cargo fmt --all --check",
         "cargo xtask edges",
-        "cargo deny check licenses bans sources",
+        "cargo deny check --hide-inclusion-graph licenses bans sources",
         "cargo deny check advisories",
         "cargo clippy --workspace --all-targets -- -D warnings",
         "RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
