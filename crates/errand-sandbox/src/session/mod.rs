@@ -18,8 +18,8 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-pub(crate) use files::{give, ids};
 pub use files::{Entry, EntryKind, FileRange, Hit};
+pub(crate) use files::{give, ids};
 use owner::Owner;
 
 /// Where locks on user ids lie when the runner is root: it must be one place per host.

@@ -189,13 +189,13 @@ mod tests {
     use rustix::fs::mkdirat;
 
     #[test]
-    fn ten_thousand_folders_deep_are_removed_and_refused_by_a_walk() {
+    fn thousands_of_folders_deep_are_removed_and_refused_by_a_walk() {
         let dir = tempfile::tempdir().unwrap();
         let top = rustix::fs::open(dir.path(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
         mkdirat(&top, "w", Mode::RWXU).unwrap();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let mut at = rustix::fs::openat(&top, "w", flags, Mode::empty()).unwrap();
-        for _ in 0..10_000 {
+        for _ in 0..3_000 {
             mkdirat(&at, "d", Mode::RWXU).unwrap();
             at = rustix::fs::openat(&at, "d", flags, Mode::empty()).unwrap();
         }

@@ -203,7 +203,9 @@ mod tests {
         assert!(refused(&entries(&format!(r#""a":{file},"a/b":{file}"#))).contains("no folder"));
         assert!(refused(&entries(&format!(r#""a/b":{file}"#))).contains("no folder"));
         assert!(refused(&entries(r#""a":{"kind":"file","size":9,"executable":false,"chunks":[]}"#)).contains("size"));
-        assert!(refused(&entries(r#""a":{"kind":"file","size":9,"executable":false,"chunks":["../../x"]}"#)).contains("SHA-256"));
+        assert!(
+            refused(&entries(r#""a":{"kind":"file","size":9,"executable":false,"chunks":["../../x"]}"#)).contains("SHA-256")
+        );
         assert!(refused(&entries(r#""a":{"kind":"link","target":""}"#)).contains("text"));
         assert!(refused(&entries(r#""a":{"kind":"device"}"#)).contains("read"));
         assert!(refused(&entries(&format!(r#""b":{file},"a":{file}"#))).contains("canonical"));
@@ -222,8 +224,8 @@ mod tests {
         assert_eq!(Manifest::from_bytes(&before.to_bytes()).unwrap(), before);
         assert_ne!(before.hash(), after.hash());
         let changes: Vec<_> = before.diff(&after).into_iter().map(|c| (c.path, c.kind)).collect();
-        let wanted =
-            [("a", ChangeKind::Changed), ("c", ChangeKind::Removed), ("d", ChangeKind::Added)].map(|(p, k)| (p.to_string(), k));
+        let wanted = [("a", ChangeKind::Changed), ("c", ChangeKind::Removed), ("d", ChangeKind::Added)]
+            .map(|(p, k)| (p.to_string(), k));
         assert_eq!(changes, wanted);
         assert_eq!(unhex(&hex(&after.hash())), after.hash());
     }

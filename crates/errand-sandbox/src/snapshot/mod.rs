@@ -152,7 +152,9 @@ impl Taking<'_> {
         let known = previous.stamps.get(path) == Some(&stamp);
         let node = previous.manifest.entries.get(path).filter(|_| known)?;
         match node {
-            Node::File { size, executable, .. } if *size == stat.st_size.unsigned_abs() && *executable == is_executable(stat) => {
+            Node::File { size, executable, .. }
+                if *size == stat.st_size.unsigned_abs() && *executable == is_executable(stat) =>
+            {
                 Some(node.clone())
             }
             _ => None,

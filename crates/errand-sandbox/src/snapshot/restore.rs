@@ -45,7 +45,9 @@ impl Session {
             let wanted = found.path.and_then(|path| manifest.entries.get(path));
             let kept = matches!(
                 (wanted, paths::file_kind(&found.stat)),
-                (Some(Node::Folder), "a folder") | (Some(Node::File { .. }), "a file") | (Some(Node::Link { .. }), "a symbolic link")
+                (Some(Node::Folder), "a folder")
+                    | (Some(Node::File { .. }), "a file")
+                    | (Some(Node::Link { .. }), "a symbolic link")
             );
             if kept {
                 return Ok(());
@@ -108,8 +110,9 @@ impl Session {
         let (folder, name) = paths::split(path);
         let dir = self.make_folders(folder)?;
         let (mut file, temporary) = self.temporary_in(&dir, path)?;
-        let written = fill(&mut file, store, path, chunks, size)
-            .and_then(|()| renameat(&dir, temporary.as_str(), &dir, name).map_err(|e| paths::refused(path, "renaming a file", e)));
+        let written = fill(&mut file, store, path, chunks, size).and_then(|()| {
+            renameat(&dir, temporary.as_str(), &dir, name).map_err(|e| paths::refused(path, "renaming a file", e))
+        });
         if written.is_err() {
             // The first error is the one to tell.
             let _ = unlinkat(&dir, temporary.as_str(), AtFlags::empty());

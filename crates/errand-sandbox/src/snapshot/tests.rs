@@ -72,8 +72,17 @@ fn a_workspace_comes_back_as_it_was_and_has_the_same_hash() {
     session.mkdirs("run.sh/was/a/file").unwrap();
     let changed = world.take(&session, Some(&before));
     let paths: Vec<String> = before.manifest.diff(&changed.manifest).into_iter().map(|change| change.path).collect();
-    let wanted =
-        ["dir/large.bin", "empty dir", "extra", "extra/deep", "extra/deep/file", "run.sh", "run.sh/was", "run.sh/was/a", "run.sh/was/a/file"];
+    let wanted = [
+        "dir/large.bin",
+        "empty dir",
+        "extra",
+        "extra/deep",
+        "extra/deep/file",
+        "run.sh",
+        "run.sh/was",
+        "run.sh/was/a",
+        "run.sh/was/a/file",
+    ];
     assert_eq!(paths, wanted);
 
     session.restore(&world.store, &before.manifest, &world.limits).unwrap();

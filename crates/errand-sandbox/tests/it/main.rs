@@ -1,0 +1,104 @@
+//! Real boxes on this machine. Where the host cannot make one, each test says why it is skipped.
+
+mod calls;
+mod isolation;
+mod limits;
+mod runner;
+
+use std::sync::LazyLock;
+
+use errand_sandbox::{Engine, EngineConfig, Error, Exec, ExecOutcome, Report, Session, Sessions, Strength};
+
+static ENGINE: LazyLock<Result<Engine, Error>> = LazyLock::new(|| Engine::start(&EngineConfig::default()));
+
+/// A session of its own, in a folder that goes with it.
+pub(crate) struct World {
+    pub(crate) engine: &'static Engine,
+    pub(crate) session: Session,
+    pub(crate) root: tempfile::TempDir,
+}
+
+/// None, after saying why, where this host has no T1 boxes.
+pub(crate) fn world() -> Option<World> {
+    match &*ENGINE {
+        Ok(engine) => {
+            let root = tempfile::tempdir().unwrap();
+            let session = Sessions::at(root.path().join("sessions")).unwrap().create("test").unwrap();
+            Some(World { engine, session, root })
+        }
+        Err(error) => {
+            assert_eq!(error.code(), "sandbox_tier_unavailable");
+            println!("skipped: {error}");
+            None
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn run(&self, exec: Exec) -> ExecOutcome {
+        self.engine.run(&self.session, exec).unwrap()
+    }
+
+    pub(crate) fn shell(&self, script: &str) -> ExecOutcome {
+        self.run(Exec::shell(script))
+    }
+
+    /// What a script prints; it must succeed.
+    pub(crate) fn prints(&self, script: &str) -> String {
+        let outcome = self.shell(script);
+        assert!(outcome.success(), "{outcome:?}");
+        outcome.stdout.text()
+    }
+
+    /// False, after saying so, where this host has no Python for boxes.
+    pub(crate) fn has_python(&self) -> bool {
+        let found = self.engine.interpreters().iter().any(|one| one.name == "python3");
+        if !found {
+            println!("skipped: this host has no python3 that a box can use");
+        }
+        found
+    }
+
+    pub(crate) fn memory_is_hard(&self) -> bool {
+        self.engine.report().quotas.memory == Strength::Hard
+    }
+}
+
+#[test]
+fn the_probe_passes_whole_and_quickly_or_the_engine_is_refused() {
+    let report = Engine::probe(&EngineConfig::default());
+    let text = report.to_string();
+    match Engine::start(&EngineConfig::default()) {
+        Ok(engine) => {
+            assert!(report.available, "{text}");
+            assert_eq!(report.passed(), report.checks.len(), "{text}");
+            assert!(report.checks.len() >= 100, "{text}");
+            assert_eq!(engine.report().checks.len(), report.checks.len());
+            assert!(text.contains("sandbox tier t1: ready"), "{text}");
+        }
+        Err(error) => assert!(!report.available && !report.reasons.is_empty(), "{error}: {text}"),
+    }
+    let carried: Report = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+    assert_eq!(carried, report);
+}
+
+#[test]
+fn a_host_without_user_namespaces_gets_no_engine_and_hears_why() {
+    let (report, error) = std::thread::spawn(|| {
+        errand_sandbox::refuse_user_namespaces_on_this_thread().unwrap();
+        let config = EngineConfig::default();
+        (Engine::probe(&config), Engine::start(&config).unwrap_err())
+    })
+    .join()
+    .unwrap();
+    assert!(!report.available && report.checks.is_empty());
+    assert!(report.quotas.list().iter().all(|(_, strength)| *strength == Strength::Absent));
+    let Error::TierUnavailable { reasons, .. } = &error else { panic!("{error}") };
+    assert!(reasons[0].contains("user namespaces") && reasons[0].contains("Operation not permitted"), "{reasons:?}");
+}
+
+#[test]
+fn a_folder_to_show_that_is_none_is_told_at_start() {
+    let config = EngineConfig { read_only: vec!["relative".into()], ..EngineConfig::default() };
+    assert!(Engine::start(&config).unwrap_err().to_string().contains("relative"));
+}
