@@ -171,7 +171,8 @@ async fn due(store: &dyn Store, run: RunId) -> Option<DueEntry> {
     store.load(run).await.unwrap().expect("the run was begun").due
 }
 
-async fn begins_once(store: &dyn Store) {
+/// A run is begun once, and a run that is not there is not there.
+pub async fn begins_once(store: &dyn Store) {
     let log = begun(store, 1).await;
     let run = log.run.id;
     let again = store.begin(run, &log.records, sample::at(99)).await.unwrap();
@@ -182,7 +183,8 @@ async fn begins_once(store: &dyn Store) {
     assert!(store.item(sample::run(2), &ItemKey::Claim { record: 2, attempt: 1 }).await.unwrap().is_none());
 }
 
-async fn keeps_what_it_is_given(store: &dyn Store) {
+/// Records come back as they were sealed.
+pub async fn keeps_what_it_is_given(store: &dyn Store) {
     let mut log = begun(store, 1).await;
     for _ in 0..5 {
         let record = sample::step(&log, 0, 3, false);
@@ -195,7 +197,8 @@ async fn keeps_what_it_is_given(store: &dyn Store) {
     }
 }
 
-async fn one_of_many_wins_a_record(store: &Arc<dyn Store>) {
+/// Of many writers of one record exactly one wins, and the others are shown its record.
+pub async fn one_of_many_wins_a_record(store: &Arc<dyn Store>) {
     let log = begun(&**store, 1).await;
     let run = log.run.id;
     let tries = (0..64).map(|maker| {
@@ -214,7 +217,8 @@ async fn one_of_many_wins_a_record(store: &Arc<dyn Store>) {
     assert_eq!(store.load(run).await.unwrap().unwrap().log.last().maker, winners[0]);
 }
 
-async fn one_of_many_wins_an_item(store: &Arc<dyn Store>) {
+/// Of many writers of one item exactly one wins, and the others are shown its item.
+pub async fn one_of_many_wins_an_item(store: &Arc<dyn Store>) {
     let log = begun(&**store, 1).await;
     let run = log.run.id;
     for attempt in 1..4 {
@@ -234,7 +238,8 @@ async fn one_of_many_wins_an_item(store: &Arc<dyn Store>) {
     assert_eq!(store.load(run).await.unwrap().unwrap().log.items.len(), 3);
 }
 
-async fn a_conflict_hurts_nobody_else(store: &dyn Store) {
+/// A write that is refused does not take those of other runs with it.
+pub async fn a_conflict_hurts_nobody_else(store: &dyn Store) {
     let logs = [begun(store, 1).await, begun(store, 2).await, begun(store, 3).await];
     let lost = sample::step(&logs[0], 0, 4, false);
     assert_eq!(store.commit(logs[0].run.id, &lost, None).await.unwrap(), Commit::Stored);
@@ -250,7 +255,8 @@ async fn a_conflict_hurts_nobody_else(store: &dyn Store) {
     assert_eq!(outcomes, [Commit::Stored, Commit::Taken(lost.record), Commit::Stored]);
 }
 
-async fn keeps_every_kind_of_item(store: &dyn Store) {
+/// Items of every kind come back as they were written, once.
+pub async fn keeps_every_kind_of_item(store: &dyn Store) {
     let log = begun(store, 1).await;
     let run = log.run.id;
     let call = CallId { record: 2, index: 0 };
@@ -286,7 +292,8 @@ fn items_by_key(items: &[Item]) -> Vec<Item> {
     sorted
 }
 
-async fn refuses_a_gap(store: &dyn Store) {
+/// A record that does not follow the last one is refused.
+pub async fn refuses_a_gap(store: &dyn Store) {
     let mut log = begun(store, 1).await;
     log.push(sample::step(&log, 0, 3, false));
     let third = sample::step(&log, 0, 3, false);
@@ -294,7 +301,8 @@ async fn refuses_a_gap(store: &dyn Store) {
     assert_eq!(store.load(log.run.id).await.unwrap().unwrap().log.records.len(), 1);
 }
 
-async fn moves_due_entries_by_version(store: &dyn Store) {
+/// An entry in the due index is moved only as it was seen.
+pub async fn moves_due_entries_by_version(store: &dyn Store) {
     let run = begun(store, 1).await.run.id;
     let first = due(store, run).await;
     assert!(first.is_some());
@@ -315,7 +323,8 @@ async fn moves_due_entries_by_version(store: &dyn Store) {
     assert_eq!(moved, 1, "one of many moves wins");
 }
 
-async fn wakes_with_the_write(store: &dyn Store) {
+/// A write wakes its run, a refused one does not.
+pub async fn wakes_with_the_write(store: &dyn Store) {
     let log = begun(store, 1).await;
     let run = log.run.id;
     assert!(store.move_due(run, due(store, run).await, None).await.unwrap());
@@ -332,7 +341,8 @@ async fn wakes_with_the_write(store: &dyn Store) {
     assert_eq!(due(store, run).await.unwrap().at, sample::at(70), "a refused commit must not wake");
 }
 
-async fn finds_the_most_overdue_first(store: &dyn Store) {
+/// Overdue runs come in the order in which they were due.
+pub async fn finds_the_most_overdue_first(store: &dyn Store) {
     for number in [30, 10, 20, 40] {
         begun(store, number).await;
     }
@@ -341,7 +351,8 @@ async fn finds_the_most_overdue_first(store: &dyn Store) {
     assert_eq!(store.overdue(sample::at(99), 2).await.unwrap(), [10, 20].map(sample::run));
 }
 
-async fn lists_newest_first_in_pages(store: &dyn Store) {
+/// Runs are listed newest first, in pages, by status.
+pub async fn lists_newest_first_in_pages(store: &dyn Store) {
     let mut logs = Vec::new();
     for number in 1..=5 {
         logs.push(begun(store, number).await);
@@ -365,7 +376,8 @@ async fn lists_newest_first_in_pages(store: &dyn Store) {
     assert_eq!((done.runs.as_slice(), done.has_more), (&expected[2..3], true));
 }
 
-async fn begins_a_fork_with_all_its_records(store: &dyn Store) {
+/// A fork begins with the records it shares.
+pub async fn begins_a_fork_with_all_its_records(store: &dyn Store) {
     let mut log = begun(store, 1).await;
     for _ in 0..3 {
         log.push(sample::step(&log, 0, 3, false));

@@ -93,7 +93,7 @@ fn own(
     let lock = lock(path, command, world.now())?;
     blobs.prepare()?;
     let file = schema::path(path);
-    let connection = schema::open_owned(&file)?;
+    let connection = schema::open_owned(&file, faults)?;
     let mut transaction = Transaction { connection: &connection, file: &file, epoch: 0, has_written: false };
     let epoch = recover::begin(&mut transaction, &*world, faults)?;
     let cache = Arc::new(Cache::new(CACHE_BYTES));

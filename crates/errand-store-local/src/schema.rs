@@ -1,6 +1,6 @@
 //! The database file: its tables, its settings, and the checks before it is trusted.
 
-use crate::Error;
+use crate::{Error, FaultPlan};
 use rusqlite::{Connection, OpenFlags};
 use std::fs;
 use std::io::Read;
@@ -82,7 +82,7 @@ pub(crate) fn path(folder: &Path) -> PathBuf {
 }
 
 /// Opens the database as its only writer, makes it if there is none.
-pub(crate) fn open_owned(file: &Path) -> Result<Connection, Error> {
+pub(crate) fn open_owned(file: &Path, faults: &FaultPlan) -> Result<Connection, Error> {
     // Made here and not by SQLite, so that it and its side files are for the owner only.
     fs::OpenOptions::new()
         .create(true)
@@ -104,17 +104,20 @@ pub(crate) fn open_owned(file: &Path) -> Result<Connection, Error> {
     connection.pragma_update(None, "journal_size_limit", 16 << 20).map_err(sqlite)?;
     connection.set_prepared_statement_cache_capacity(64);
     if fresh {
-        create(&mut connection).map_err(sqlite)?;
+        create(&mut connection, faults).map_err(sqlite)?;
     }
     Ok(connection)
 }
 
-fn create(connection: &mut Connection) -> rusqlite::Result<()> {
+fn create(connection: &mut Connection, faults: &FaultPlan) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(TABLES)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", SCHEMA)?;
-    transaction.commit()
+    let write = faults.before();
+    transaction.commit()?;
+    faults.after(write);
+    Ok(())
 }
 
 /// How readers get at the database.

@@ -46,7 +46,7 @@ struct Waiting {
 }
 
 enum Request {
-    Write(Waiting),
+    Write(Box<Waiting>),
     Close(Reply<()>),
 }
 
@@ -88,7 +88,7 @@ impl Writer {
     /// Waits until `write` took hold.
     pub(crate) async fn write(&self, run: RunId, write: Write) -> Result<Answer, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Write(Waiting { run, write, reply }))?;
+        self.send(Request::Write(Box::new(Waiting { run, write, reply })))?;
         answer.await.map_err(|_| self.closed())?
     }
 
@@ -142,7 +142,7 @@ impl Loop {
             let mut next = Some(first);
             while let Some(request) = next {
                 match request {
-                    Request::Write(waiting) => group.push(waiting),
+                    Request::Write(waiting) => group.push(*waiting),
                     Request::Close(reply) => {
                         closing = Some(reply);
                         break;
@@ -153,12 +153,17 @@ impl Loop {
             self.write(group);
             if let Some(reply) = closing {
                 let closed = self.close();
-                // The lock is let go before anybody is told.
-                let _ = self.work.lock.unlock();
+                self.let_go();
                 let _ = reply.send(closed);
                 return;
             }
         }
+        self.let_go();
+    }
+
+    /// Said aloud and not left to closing the file: a child process that is just being started may hold a copy of it.
+    fn let_go(&self) {
+        let _ = self.work.lock.unlock();
     }
 
     /// Does a group of writes in one transaction; if that fails, each in one of its own, so that every one of them

@@ -1,0 +1,65 @@
+use super::{TestWorld, begin, own, sample};
+use errand_core::RunLog;
+use errand_engine::ports::{Commit, Put, Store};
+use std::sync::Arc;
+
+/// The writer takes whatever waits: with 64 runs that commit at once, transactions are far fewer than commits.
+#[tokio::test]
+async fn commits_of_many_runs_share_transactions() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = own(folder.path(), &TestWorld::new()).unwrap();
+    let store = Arc::clone(opened.store());
+    let mut logs: Vec<RunLog> = Vec::new();
+    for number in 1..=64 {
+        logs.push(begin(&store, number).await);
+    }
+    let before = (store.stats().unwrap().transactions(), store.stats().unwrap().writes());
+    for _ in 0..4 {
+        let records: Vec<_> = logs.iter().map(|log| sample::step(log, 0, 1, false)).collect();
+        let commits = logs.iter().zip(&records).map(|(log, record)| store.commit(log.run.id, record, None));
+        for commit in futures::future::join_all(commits).await {
+            assert_eq!(commit.unwrap(), Commit::Stored);
+        }
+        logs.iter_mut().zip(records).for_each(|(log, record)| log.push(record));
+    }
+    let stats = store.stats().unwrap();
+    let (transactions, writes) = (stats.transactions() - before.0, stats.writes() - before.1);
+    assert_eq!(writes, 256);
+    assert!(transactions <= 128, "{transactions} transactions for {writes} writes");
+    for log in &logs {
+        assert_eq!(store.load(log.run.id).await.unwrap().unwrap().log.records, log.records);
+    }
+}
+
+/// Writes of one run in one group see each other, and a refused one among them takes nothing with it.
+#[tokio::test]
+async fn writes_of_a_group_see_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = own(folder.path(), &TestWorld::new()).unwrap();
+    let store = opened.store();
+    let log = begin(store, 1).await;
+    let run = log.run.id;
+    let second = sample::step(&log, 0, 1, false);
+    let mut after = log.clone();
+    after.push(second.clone());
+    let third = sample::step(&after, 0, 1, false);
+    let mut gap = after.clone();
+    gap.push(third.clone());
+    gap.push(sample::step(&gap, 0, 1, false));
+    let sixth = sample::step(&gap, 0, 1, false);
+    let (one, two) = (sample::message("1", "first"), sample::message("1", "second"));
+    let (commits, puts) = futures::future::join(
+        futures::future::join_all([
+            store.commit(run, &second, None),
+            store.commit(run, &sixth, None),
+            store.commit(run, &second, None),
+            store.commit(run, &third, None),
+        ]),
+        futures::future::join(store.put(run, &one, None), store.put(run, &two, None)),
+    )
+    .await;
+    let commits: Vec<_> = commits.into_iter().map(Result::ok).collect();
+    assert_eq!(commits, [Some(Commit::Stored), None, Some(Commit::Taken(Arc::clone(&second.record))), Some(Commit::Stored)]);
+    assert_eq!((puts.0.unwrap(), puts.1.unwrap()), (Put::Stored, Put::Taken(one)));
+    assert_eq!(store.load_stored(run).await.unwrap().unwrap().log.records.len(), 3);
+}
