@@ -42,6 +42,7 @@ fn fail(control: RawFd, stage: Stage, errno: Errno, code: c_int) -> ! {
 fn set_up(plan: &mut Plan) -> Result<()> {
     descriptors(plan).at(Stage::Descriptors)?;
     default_signals().at(Stage::Descriptors)?;
+    call!(libc::SYS_umask, 0o022);
     wait_for(plan.control, GO_MAPPED).at(Stage::Identity)?;
     // Before the ids change: folders of the host that only root may enter are opened as root.
     host_trees(plan).at(Stage::HostFolder)?;
@@ -283,9 +284,7 @@ fn become_main(plan: &mut Plan) -> Result<std::convert::Infallible> {
     check(call!(libc::SYS_setsid)).at(Stage::Start)?;
     signal_mask(0).at(Stage::Start)?;
     for (resource, value) in &plan.rlimits {
-        let both = [*value, *value];
-        let none = std::ptr::null_mut::<u64>();
-        check(call!(libc::SYS_prlimit64, 0, *resource, both.as_ptr(), none)).at(Stage::Limits)?;
+        limit(*resource, *value).at(Stage::Limits)?;
     }
     check(call!(libc::SYS_chdir, plan.cwd.as_ptr())).at(Stage::WorkingFolder)?;
     sys::close_at_exec_from(3).at(Stage::Descriptors)?;
@@ -305,6 +304,15 @@ fn become_main(plan: &mut Plan) -> Result<std::convert::Infallible> {
             Err((Stage::Exec, last))
         }
     }
+}
+
+/// Lowers a limit; one that is lower already stays.
+fn limit(resource: u32, value: u64) -> std::result::Result<(), Errno> {
+    let mut now = [0u64; 2];
+    check(call!(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u64>(), now.as_mut_ptr()))?;
+    let [_, hard] = now;
+    let both = [value.min(hard), value.min(hard)];
+    check(call!(libc::SYS_prlimit64, 0, resource, both.as_ptr(), std::ptr::null_mut::<u64>())).map(drop)
 }
 
 /// Reaps until the main process ends or the parent is gone; the kernel then kills all that is left.

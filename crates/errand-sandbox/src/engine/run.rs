@@ -193,7 +193,7 @@ impl<'a> Call<'a> {
             on_output,
             sinks: [sink(Stream::Stdout), sink(Stream::Stderr)],
             open: [true; 2],
-            watch: Watch::new(session, limits, watch_memory.then_some(running.init_pid())),
+            watch: Watch::new(session, limits, running.init_pid(), watch_memory),
             running,
             verdict: None,
             kill_at: None,
@@ -321,10 +321,8 @@ impl<'a> Call<'a> {
     fn outcome(self, program: &str) -> Result<ExecOutcome> {
         let (group, cpu) = self.running.wait();
         let wall = self.begun.elapsed();
-        if self.verdict.is_none() {
-            if let Some((stage, errno)) = self.failed {
-                return Err(not_started(stage, errno, program));
-            }
+        if let (None, Some((stage, errno))) = (self.verdict, self.failed) {
+            return Err(not_started(stage, errno, program));
         }
         let oom_kills = group.oom_kills();
         let usage = Usage::of(self.session, self.limits)?;

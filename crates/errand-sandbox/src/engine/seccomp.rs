@@ -27,8 +27,8 @@ const NEW_NAMESPACE: [i32; 7] = [
     libc::CLONE_NEWCGROUP,
 ];
 const SOCKET_FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
-/// Puts bytes into a terminal's input (CVE-2017-5226), and its newer sibling for the console.
-const IOCTLS_DENIED: [u64; 2] = [libc::TIOCSTI as u64, 0x541C];
+/// `TIOCSTI` puts bytes into a terminal's input (CVE-2017-5226), `TIOCLINUX` does as much on a console.
+const IOCTLS_DENIED: [u64; 2] = [0x5412, 0x541C];
 
 /// The filters in the order they must be installed.
 pub(crate) fn filters() -> Result<Vec<BpfProgram>, BackendError> {

@@ -1,6 +1,8 @@
 //! Looks at a running box from time to time for what the kernel does not bound.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -62,14 +64,16 @@ impl Usage {
 pub(crate) struct Watch<'a> {
     session: &'a Session,
     limits: &'a Limits,
+    /// Process id of the box's init.
+    init: i32,
     /// Add up memory here because no control group does.
-    memory_of: Option<i32>,
+    watch_memory: bool,
     pub(crate) next: Instant,
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(session: &'a Session, limits: &'a Limits, memory_of: Option<i32>) -> Watch<'a> {
-        Watch { session, limits, memory_of, next: Instant::now() + FIRST_LOOK }
+    pub(crate) fn new(session: &'a Session, limits: &'a Limits, init: i32, watch_memory: bool) -> Watch<'a> {
+        Watch { session, limits, init, watch_memory, next: Instant::now() + FIRST_LOOK }
     }
 
     /// Looks when it is time to; a verdict means that the box must be killed.
@@ -78,8 +82,11 @@ impl<'a> Watch<'a> {
         if begun < self.next {
             return None;
         }
-        let over = Usage::of(self.session, self.limits).is_ok_and(|usage| !usage.fits(self.limits));
-        let memory = self.memory_of.map_or(0, memory_beneath);
+        let pids = descendants(self.init);
+        let visible = Usage::of(self.session, self.limits).unwrap_or_default();
+        let bytes = visible.bytes.saturating_add(nameless_bytes(self.session, &pids));
+        let over = !Usage { bytes, ..visible }.fits(self.limits);
+        let memory = if self.watch_memory { pids.iter().map(|pid| resident(*pid)).sum() } else { 0 };
         self.next = Instant::now() + INTERVAL_MIN.max(begun.elapsed() * COST_FACTOR);
         if over {
             return Some(Exit::OverQuota);
@@ -88,15 +95,25 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Private and shared-memory pages of all descendants of a process; orphans in a box are init's children, so none is missed.
-fn memory_beneath(init: i32) -> u64 {
-    let mut total = 0;
-    let mut pids = children(init);
-    while let Some(pid) = pids.pop() {
-        total += resident(pid);
-        pids.extend(children(pid));
+/// All processes of a box but init; orphans in a box are init's children, so none is missed.
+fn descendants(init: i32) -> Vec<i32> {
+    let mut all = children(init);
+    let mut next = 0;
+    while let Some(pid) = all.get(next) {
+        all.extend(children(*pid));
+        next += 1;
     }
-    total
+    all
+}
+
+/// Bytes of files of the workspace that were removed and are open still: they take room without a name.
+fn nameless_bytes(session: &Session, pids: &[i32]) -> u64 {
+    let Ok(workspace) = rustix::fs::fstat(session.dir()) else { return 0 };
+    let folders = pids.iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/fd")).ok());
+    let files = folders.flatten().flatten().filter_map(|entry| fs::metadata(entry.path()).ok());
+    let nameless = files.filter(|file| file.is_file() && file.nlink() == 0 && file.dev() == workspace.st_dev);
+    let by_inode: BTreeMap<u64, u64> = nameless.map(|file| (file.ino(), file.blocks() * 512)).collect();
+    by_inode.values().sum()
 }
 
 fn children(pid: i32) -> Vec<i32> {

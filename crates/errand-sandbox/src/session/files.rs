@@ -124,7 +124,7 @@ impl Session {
         if recursive {
             walk::walk(self.dir(), &folder, &mut visit)?;
         } else {
-            walk::one_folder(self.dir(), &folder, &mut visit)?;
+            walk::one_folder(self.dir(), std::ffi::OsStr::new(&folder), &mut visit)?;
         }
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(entries)

@@ -2,6 +2,7 @@
 //!
 //! Nothing here follows a link: the kernel resolves beneath the workspace or refuses (`openat2`).
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
@@ -64,19 +65,20 @@ pub(crate) fn split(path: &str) -> (&str, &str) {
 /// Opens beneath `root` without following any link, and never across a mount.
 pub(crate) fn open_beneath(
     root: BorrowedFd<'_>,
-    path: &str,
+    path: impl AsRef<OsStr>,
     flags: OFlags,
     mode: Mode,
 ) -> std::result::Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    let path = if path.is_empty() { "." } else { path };
+    let path = if path.as_ref().is_empty() { OsStr::new(".") } else { path.as_ref() };
     openat2(root, path, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, mode, resolve)
 }
 
 /// Opens a folder to read or to make things in it.
-pub(crate) fn open_dir(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd> {
+pub(crate) fn open_dir(root: BorrowedFd<'_>, path: impl AsRef<OsStr>) -> Result<OwnedFd> {
+    let path = path.as_ref();
     open_beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
-        .map_err(|e| refused(path, "opening a folder", e))
+        .map_err(|e| refused(&path.to_string_lossy(), "opening a folder", e))
 }
 
 /// Opens a plain file for reading; anything else (FIFO, device, socket, folder, link) is refused.

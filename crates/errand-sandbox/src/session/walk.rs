@@ -1,7 +1,8 @@
 //! Walking and removing what a box left behind, without trusting any of it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, Stat, fchmod, renameat, statat, unlinkat};
@@ -27,18 +28,19 @@ pub(crate) struct Found<'a> {
 ///
 /// What disappears meanwhile is left out. Folders beyond [`DEPTH_MAX`] are an error.
 pub(crate) fn walk(root: BorrowedFd<'_>, start: &str, visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<()> {
-    let mut folders = vec![start.to_string()];
+    let mut folders = vec![OsString::from(start)];
+    let mut folders_inside = Vec::new();
     while let Some(folder) = folders.pop() {
         let mut below = |found: Found<'_>| {
-            let inner = found.path.filter(|_| file_kind(&found.stat) == "a folder").map(str::to_string);
+            let inner = (file_kind(&found.stat) == "a folder").then(|| join(&folder, found.name));
             visit(found)?;
             match inner {
-                Some(path) if path.split('/').count() > DEPTH_MAX || path.len() > 4000 => {
+                Some(path) if path.as_bytes().split(|byte| *byte == b'/').count() > DEPTH_MAX || path.len() > 4000 => {
                     let max = DEPTH_MAX as u64;
                     Err(Error::WorkspaceTooLarge { what: "depth of folders", value: max + 1, max })
                 }
                 inner => {
-                    folders.extend(inner);
+                    folders_inside.extend(inner);
                     Ok(())
                 }
             }
@@ -48,32 +50,37 @@ pub(crate) fn walk(root: BorrowedFd<'_>, start: &str, visit: &mut dyn FnMut(Foun
             Err(Error::NotFound { .. } | Error::NotPlain { .. }) if folder != start => {}
             other => other?,
         }
+        folders.append(&mut folders_inside);
     }
     Ok(())
 }
 
 /// Calls `visit` for everything in one folder.
-pub(crate) fn one_folder(root: BorrowedFd<'_>, folder: &str, visit: &mut dyn FnMut(Found<'_>) -> Result<()>) -> Result<()> {
+pub(crate) fn one_folder(
+    root: BorrowedFd<'_>,
+    folder: &OsStr,
+    visit: &mut dyn FnMut(Found<'_>) -> Result<()>,
+) -> Result<()> {
     let dir = open_unlocked(root, folder)?;
     for name in names(dir.as_fd()).map_err(|e| Error::io("reading a folder", folder, e))? {
+        let path = join(folder, &name);
         let stat = match stat_unlocked(&dir, &name) {
             Err(Errno::NOENT) => continue,
-            other => other.map_err(|e| Error::io("examining a file", join(folder, &name.to_string_lossy()), e))?,
+            other => other.map_err(|e| Error::io("examining a file", &path, e))?,
         };
-        let path = name.to_str().ok().map(|name| join(folder, name));
-        let shown = join(folder, &name.to_string_lossy());
-        visit(Found { path: path.as_deref(), shown, dir: dir.as_fd(), name: &name, stat })?;
+        let shown = path.to_string_lossy().into_owned();
+        visit(Found { path: path.to_str(), shown, dir: dir.as_fd(), name: &name, stat })?;
     }
     Ok(())
 }
 
 /// Opens a folder; as an ordinary user also one that the box's code has locked, by unlocking it: hiding files must not
 /// hide them from quotas and snapshots.
-fn open_unlocked(root: BorrowedFd<'_>, folder: &str) -> Result<OwnedFd> {
+fn open_unlocked(root: BorrowedFd<'_>, folder: &OsStr) -> Result<OwnedFd> {
     match open_dir(root, folder) {
         Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::PermissionDenied => {
             let handle = open_beneath(root, folder, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
-                .map_err(|e| refused(folder, "opening a folder", e))?;
+                .map_err(|e| refused(&folder.to_string_lossy(), "opening a folder", e))?;
             unlock(handle.as_fd(), Mode::RWXU).map_err(|e| Error::io("unlocking a folder", folder, e))?;
             open_dir(root, folder)
         }
@@ -97,8 +104,13 @@ pub(crate) fn unlock(handle: BorrowedFd<'_>, mode: Mode) -> std::result::Result<
     rustix::fs::chmod(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&handle)), mode)
 }
 
-fn join(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") }
+fn join(folder: &OsStr, name: &CStr) -> OsString {
+    let mut path = folder.to_os_string();
+    if !path.is_empty() {
+        path.push("/");
+    }
+    path.push(OsStr::from_bytes(name.to_bytes()));
+    path
 }
 
 /// The names in a folder but `.` and `..`.

@@ -198,8 +198,8 @@ fn what_the_box_has_locked_is_kept_all_the_same() {
     let session = world.sessions.create("a").unwrap();
     session.put_file("locked/file", b"content").unwrap();
     let inside = session.workspace_path();
-    std::fs::set_permissions(inside.join("locked/file"), PermissionsExt::from_mode(0)).unwrap();
-    std::fs::set_permissions(inside.join("locked"), PermissionsExt::from_mode(0)).unwrap();
+    std::fs::set_permissions(inside.join("locked/file"), PermissionsExt::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(inside.join("locked"), PermissionsExt::from_mode(0o000)).unwrap();
     let snapshot = world.take(&session, None);
     assert!(matches!(snapshot.manifest.entries.get("locked/file"), Some(Node::File { size: 7, .. })));
 }

@@ -115,8 +115,14 @@ fn filling_the_disk_is_stopped() {
     let hidden = "mkdir dark; cd dark; chmod 300 .; n=0; while :; do : > e$n; n=$((n+1)); done";
     let outcome = world.run(within(Exec::shell(hidden), |limits| limits.workspace_files = 200));
     assert_eq!(outcome.exit, Exit::OverQuota);
-    let deep = "while mkdir d && cd d; do :; done";
     world.session.remove("dark").unwrap();
+    let strange = "d=$(printf 'x\\377'); mkdir $d; cd $d; n=0; while :; do : > e$n; n=$((n+1)); done";
+    let outcome = world.run(within(Exec::shell(strange), |limits| limits.workspace_files = 200));
+    assert_eq!(outcome.exit, Exit::OverQuota);
+    world.prints("rm -r x*");
+    let nameless = "for n in 3 4 5 6; do eval \"exec $n> gone; rm gone; head -c 8000000 /dev/zero >&$n\"; done; sleep 1000";
+    assert_eq!(world.run(within(Exec::shell(nameless), bounds)).exit, Exit::OverQuota);
+    let deep = "while mkdir d && cd d; do :; done";
     assert_eq!(world.run(within(Exec::shell(deep), bounds)).exit, Exit::OverQuota);
     world.session.remove("d").unwrap();
     assert_eq!(world.prints("ls"), "");

@@ -1,5 +1,7 @@
 //! Real boxes on this machine. Where the host cannot make one, each test says why it is skipped.
 
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says why it is skipped")]
+
 mod calls;
 mod isolation;
 mod limits;

@@ -16,6 +16,7 @@ const ROOT: &str = "ERRAND_SANDBOX_TEST_ROOT";
 
 /// Not a test by itself: the runner that the test below kills.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how the test below talks to the copy of itself that it starts")]
 fn runner_to_be_killed() {
     let Some(root) = std::env::var_os(ROOT) else { return };
     let engine = Engine::start(&EngineConfig::default()).unwrap();
