@@ -191,6 +191,7 @@ impl Error {
     }
 
     /// An [`Error::Io`] from anything that turns into a standard IO error.
+    #[cfg(target_os = "linux")]
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Error {
         Error::Io { action, path: path.into(), source: source.into() }
     }

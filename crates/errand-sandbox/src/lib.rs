@@ -12,25 +12,34 @@
 //! dependency on another crate of Errand, and no code for other systems than Linux, where the tier is reported absent.
 //! Unit tests stand beside the code, those that need real boxes in `tests/`.
 
+// Also built for tests on Linux, so that it stays in step.
+#[cfg(any(test, not(target_os = "linux")))]
+#[cfg_attr(target_os = "linux", expect(dead_code, unreachable_pub, reason = "the other systems' side of the interface"))]
+mod absent;
+mod config;
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "namespaces, mounts and the code between clone and exec are system calls")]
 mod engine;
+mod entry;
 mod error;
 mod exec;
 mod limits;
+mod path;
 mod report;
 #[cfg(target_os = "linux")]
 mod session;
-#[cfg(target_os = "linux")]
 mod snapshot;
 
+#[cfg(not(target_os = "linux"))]
+pub use absent::{Engine, Session, Sessions};
+pub use config::{EngineConfig, Interpreter};
 #[cfg(target_os = "linux")]
-pub use engine::{Engine, EngineConfig, Interpreter, refuse_user_namespaces_on_this_thread};
+pub use engine::{Engine, refuse_user_namespaces_on_this_thread};
+pub use entry::{Entry, EntryKind, FileRange, Hit};
 pub use error::{Error, Result, Tier};
 pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output, Stream, WORKSPACE_DIR};
 pub use limits::Limits;
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]
-pub use session::{Entry, EntryKind, FileRange, Hit, Session, Sessions};
-#[cfg(target_os = "linux")]
+pub use session::{Session, Sessions};
 pub use snapshot::{CHUNK_BYTES, Change, ChangeKind, ChunkStore, Manifest, Node, Snapshot};

@@ -3,16 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A program that runs a language.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Interpreter {
-    /// What calls name: `python3`, `node`, `bash` or `sh`.
-    pub name: String,
-    /// Where it lies, on the host and in the box.
-    pub path: PathBuf,
-    /// A folder that must be shown in the box for it, when it is no part of the system.
-    pub prefix: Option<PathBuf>,
-}
+use crate::config::Interpreter;
 
 const NAMES: [&str; 4] = ["python3", "node", "bash", "sh"];
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/bin", "/bin", "/usr/local/bin"];

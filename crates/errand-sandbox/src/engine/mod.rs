@@ -18,27 +18,15 @@ mod syscalls;
 mod view;
 mod watch;
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use seccompiler::BpfProgram;
 
+use crate::config::{EngineConfig, Interpreter};
 use crate::error::{Error, Result, Tier};
 use crate::limits::Limits;
 use crate::report::{Quotas, Report, Strength};
-pub use interpreters::Interpreter;
 pub use rehearse::refuse_user_namespaces_on_this_thread;
-
-/// How an engine is to be made.
-#[derive(Debug, Clone, Default)]
-pub struct EngineConfig {
-    /// Folders of the host to show read-only at the same place, beside the system's.
-    pub read_only: Vec<PathBuf>,
-    /// Where to look for interpreters the system lacks: the value of `PATH`.
-    pub search_path: Option<std::ffi::OsString>,
-    /// Refuse to start unless memory, processes and processor time are bounded hard.
-    pub require_hard_quotas: bool,
-}
 
 /// Makes boxes. It exists only where the probe passed.
 #[derive(Debug)]

@@ -18,7 +18,6 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-pub use files::{Entry, EntryKind, FileRange, Hit};
 pub(crate) use files::{give, ids};
 use owner::Owner;
 

@@ -7,8 +7,9 @@ use std::os::fd::AsFd;
 use rustix::fs::{AtFlags, Mode, fchmod, readlinkat, renameat, symlinkat, unlinkat};
 use sha2::{Digest, Sha256};
 
-use super::manifest::{CHUNK_BYTES, Manifest, Node, unhex};
-use super::{ChunkStore, hex, is_executable, open_readable};
+use super::ChunkStore;
+use super::manifest::{CHUNK_BYTES, Manifest, Node, hex, unhex};
+use super::take::{is_executable, open_readable, within};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::session::{Session, give, paths, walk};
@@ -21,8 +22,8 @@ impl Session {
     /// [`Error::WorkspaceTooLarge`] when the manifest is beyond `limits`, [`Error::Chunk`] when the store lacks a piece or
     /// gives a damaged one, [`Error::Store`], [`Error::Io`].
     pub fn restore(&self, store: &dyn ChunkStore, manifest: &Manifest, limits: &Limits) -> Result<()> {
-        super::within("bytes in the manifest", manifest.total_bytes(), limits.workspace_bytes)?;
-        super::within("files in the manifest", manifest.entries.len() as u64, limits.workspace_files)?;
+        within("bytes in the manifest", manifest.total_bytes(), limits.workspace_bytes)?;
+        within("files in the manifest", manifest.entries.len() as u64, limits.workspace_files)?;
         self.remove_others(manifest)?;
         for (path, node) in &manifest.entries {
             match node {

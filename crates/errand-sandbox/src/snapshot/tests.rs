@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
+use crate::Manifest;
 use crate::Sessions;
 
 #[derive(Default)]
