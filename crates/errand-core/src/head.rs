@@ -140,10 +140,12 @@ impl Due {
         }
     }
 
-    /// The earliest time at which the clock alone makes something happen.
+    /// The earliest time at which the clock alone makes something happen. Never while a machine owes an outcome: the
+    /// clock's word is taken in together with that one.
     pub fn deadline(&self) -> Option<Timestamp> {
         match self {
             Due::Model { not_before, .. } => *not_before,
+            Due::Calls { calls } if calls.iter().any(|call| call.state.is_at_work()) => None,
             Due::Calls { calls } => calls.iter().filter_map(|call| call.state.deadline()).min(),
             Due::Budget | Due::Nothing { .. } => None,
         }

@@ -2,8 +2,8 @@
 
 use crate::world::{Sim, State};
 use errand_core::{
-    Booked, CallId, Decision, Event, Hash, Item, ItemBody, ItemKey, Message, Outcome, RunId, RunLog, Sealed, Status,
-    Timestamp, Usd, replay, verify,
+    Booked, CallId, Decided, Decision, Event, Hash, Item, ItemBody, ItemKey, Message, Outcome, RunId, RunLog, Sealed,
+    Status, Timestamp, Usd, replay, verify,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,8 @@ pub(crate) struct Truth {
     pub(crate) sent: u64,
     pub(crate) commits: u64,
     pub(crate) clock_reads: u64,
+    /// Overdue runs that no message and no worker was about.
+    pub(crate) rescued: u64,
     pub(crate) model_calls: u64,
     pub(crate) tool_calls: u64,
     sequence: u64,
@@ -162,8 +164,11 @@ pub(crate) fn at_rest(sim: &Sim) -> Result<(), String> {
         run_at_rest(&state, &logs, log).map_err(|what| format!("{run}: {what}"))?;
     }
     messages_read(&state, &logs)?;
-    if state.faults_were_off() {
-        without_faults(&state, &logs)?;
+    if state.drawn.books_are_exact() {
+        exact_books(&state, &logs)?;
+    }
+    if state.drawn.redelivery_heals() && state.truth.rescued > 0 {
+        return Err(format!("{} times a run was only healed by the due index", state.truth.rescued));
     }
     // Each record leads to a few messages; more means that something keeps waking something else.
     let bound = 60 * (state.truth.commits + 20);
@@ -222,10 +227,16 @@ fn children_ended(logs: &BTreeMap<RunId, RunLog>, log: &RunLog) -> Result<(), St
 /// What the log says of effects must be what happened.
 fn receipts(state: &State, log: &RunLog) -> Result<(), String> {
     for sealed in &log.records {
-        let Event::ModelReplied(replied) = &sealed.record.event else { continue };
         if sealed.record.run != log.run.id {
             continue;
         }
+        if let Event::Decided(Decided { call, decision: Decision::NotHappened { .. }, .. }) = &sealed.record.event
+            && let Some(made) = log.call(*call)
+            && state.truth.took_hold(&made.idempotency_key())
+        {
+            return Err(format!("call {call} took hold after somebody made sure that it had not"));
+        }
+        let Event::ModelReplied(replied) = &sealed.record.event else { continue };
         for index in 0..replied.reply.calls.len() as u32 {
             let call = CallId { record: sealed.record.number, index };
             let Some(made) = log.call(call) else { continue };
@@ -268,18 +279,20 @@ fn messages_read(state: &State, logs: &BTreeMap<RunId, RunLog>) -> Result<(), St
     Ok(())
 }
 
-/// In a world without faults the books are exact and no call is made twice.
-fn without_faults(state: &State, logs: &BTreeMap<RunId, RunLog>) -> Result<(), String> {
+/// Where every attempt learns what it cost the books are exact, and without doubled messages no call is made twice.
+fn exact_books(state: &State, logs: &BTreeMap<RunId, RunLog>) -> Result<(), String> {
     let booked: u64 =
         logs.values().map(|log| log.booked().filter(|Booked { spent, .. }| spent.confirmed).count() as u64).sum();
     let cancelled = logs.values().any(|log| matches!(log.run.head.status, Status::Cancelled { .. }));
-    if !cancelled && booked != state.truth.model_calls {
+    if !cancelled && state.drawn.is_quiet() && booked != state.truth.model_calls {
         return Err(format!("{} model calls for {booked} records that needed one", state.truth.model_calls));
     }
     for (run, log) in logs {
+        // A sub-run tells what it can have cost at most while a doubled attempt of it is still under way.
+        let alone = !state.truth.parents.values().any(|parent| parent == run);
         let (spent, bill) = (tree_spent(state, *run), log.bill().total().usd);
-        if !cancelled && spent != bill {
-            return Err(format!("{run}: spent {spent}, and without any fault the bill says {bill}"));
+        if alone && spent != bill {
+            return Err(format!("{run}: spent {spent}, every attempt knew its cost, and the bill says {bill}"));
         }
     }
     Ok(())

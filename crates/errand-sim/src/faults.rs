@@ -50,7 +50,7 @@ impl Faults {
         Self {
             crash: if exclusive { 0 } else { some(30) },
             process_crash: if exclusive { some(12) } else { 0 },
-            stall: if exclusive { 0 } else { some(10) },
+            stall: if exclusive { 0 } else { some(25) },
             throttle: some(40),
             lost_reply: some(30),
             retried: some(60),
@@ -60,11 +60,23 @@ impl Faults {
             lost_ack: if exclusive { 0 } else { some(80) },
             bad_model: some(300),
             bad_tool: some(200),
-            people: some(14),
-            cancel: some(250),
+            people: some(40),
+            cancel: some(400),
             skew_ms: if exclusive { 0 } else { some(2_000) },
             exclusive,
         }
+    }
+
+    /// True if every attempt learns what it cost, so that the books must be exact.
+    pub(crate) fn books_are_exact(&self) -> bool {
+        self.crash + self.process_crash + self.stall + self.throttle + self.lost_reply + self.bad_model == 0
+            && !self.exclusive
+    }
+
+    /// True if redelivery alone must heal what a crash leaves: nobody acts from outside, and no message has a double whose
+    /// original is gone.
+    pub(crate) fn redelivery_heals(&self) -> bool {
+        self.double + self.early_redelivery + self.lost_ack + self.people == 0 && !self.exclusive
     }
 
     /// True if nothing ever goes wrong.

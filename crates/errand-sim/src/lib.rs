@@ -16,7 +16,9 @@ mod world;
 
 use crate::queue::VISIBILITY_MS;
 use crate::world::Sim;
-use errand_core::{Budget, Hash, Limits, ModelChoice, RunConfig, RunId, Started, Timestamp, Usd, WhenExceeded};
+use errand_core::{
+    Budget, CallState, Hash, Limits, ModelChoice, Next, RunConfig, RunId, RunLog, Started, Timestamp, Usd, WhenExceeded,
+};
 use errand_engine::ports::{Delivery, Message};
 use errand_engine::{Adapters, Bug, Bugs, Disposition, Driver, Settings};
 use std::future::Future;
@@ -103,6 +105,7 @@ impl Wake for Woken {
 
 struct Task {
     id: usize,
+    run: Option<RunId>,
     future: Pin<Box<dyn Future<Output = ()> + Send>>,
     woken: Arc<Woken>,
     started: Timestamp,
@@ -114,6 +117,7 @@ struct Executor {
     sim: Sim,
     bug: Option<Bug>,
     records_per_message: u32,
+    receives: u32,
     tasks: Vec<Task>,
     next_task: usize,
     next_sweep: Timestamp,
@@ -126,8 +130,19 @@ struct Executor {
 impl Executor {
     fn new(sim: Sim, bug: Option<Bug>) -> Self {
         let records_per_message = sim.lock().rng.between(1, 3) as u32;
+        let receives = sim.lock().rng.between(3, 12) as u32;
         let next_sweep = sim.lock().now;
-        Self { sim, bug, records_per_message, tasks: Vec::new(), next_task: 1, next_sweep, process: None, visitor: None }
+        Self {
+            sim,
+            bug,
+            records_per_message,
+            receives,
+            tasks: Vec::new(),
+            next_task: 1,
+            next_sweep,
+            process: None,
+            visitor: None,
+        }
     }
 
     fn live(mut self) -> Result<(), String> {
@@ -252,7 +267,7 @@ impl Executor {
         let started = state.now;
         drop(state);
         let woken = Arc::new(Woken(AtomicBool::new(true)));
-        self.tasks.push(Task { id, future: Box::pin(future), woken, started, bounded });
+        self.tasks.push(Task { id, run, future: Box::pin(future), woken, started, bounded });
     }
 
     fn poll(&mut self, index: usize) {
@@ -338,7 +353,7 @@ impl Executor {
         let sim = self.sim.clone();
         let run = delivery.message.run();
         let bounded = matches!(delivery.message, Message::Step { .. }) && !sim.lock().faults.exclusive;
-        let dead = delivery.receives > SETTINGS.receives;
+        let dead = delivery.receives > self.receives;
         let wait = {
             let mut state = sim.lock();
             let late = state.faults.stall > 0 && state.rng.chance(30);
@@ -360,10 +375,25 @@ impl Executor {
             return;
         }
         self.next_sweep = now.plus(60_000);
+        self.count_rescues();
         let driver = self.driver();
         self.spawn(None, false, async move {
             drop(driver.sweep(20).await);
         });
+    }
+
+    /// Counts runs that sweep is about to find overdue although no message and no worker is about them.
+    fn count_rescues(&self) {
+        let mut state = self.sim.lock();
+        let now = state.now;
+        let overdue = state.runs.iter().filter(|(_, stored)| stored.due.is_some_and(|due| due.at.plus(60_000) <= now));
+        // Who begins a run from outside may die before the first message is sent, and nobody else knows of it.
+        let orphaned = overdue.filter(|(run, stored)| stored.records.len() > 1 && is_stuck(&state, **run, stored)).filter(|(run, _)| {
+            let queued = state.queue.iter().any(|queued| queued.message.run() == **run);
+            !queued && !self.tasks.iter().any(|task| task.run == Some(**run))
+        });
+        let count = orphaned.count() as u64;
+        state.truth.rescued += count;
     }
 
     /// The process of an exclusive world is killed and started again.
@@ -419,6 +449,23 @@ impl Executor {
         }
         true
     }
+}
+
+/// True if a run that no message is about could go on, or owes somebody something.
+fn is_stuck(state: &world::State, run: RunId, stored: &world::StoredRun) -> bool {
+    let items = stored.items.values().chain(stored.volatile.values()).cloned();
+    let Ok(log) = RunLog::fold(run, stored.records.clone(), items) else { return true };
+    let ended = |run: RunId| {
+        let last = state.runs.get(&run).and_then(|stored| stored.records.last());
+        last.map(|last| last.record.head.status.is_ended())
+    };
+    let calls = log.run.head.due.calls().iter();
+    let mut owed = calls.map(|call| match call.state {
+        CallState::HandedOut { .. } => !log.run.head.status.is_ended() && log.result(call.id).is_none(),
+        CallState::SubRun { run, .. } => ended(run).is_none_or(|ended| ended && log.result(call.id).is_none()),
+        _ => false,
+    });
+    !matches!(log.next(state.now), Next::Wait | Next::Nothing | Next::NotBefore(_)) || owed.any(|owed| owed)
 }
 
 async fn handle(sim: &Sim, driver: &Driver, delivery: &Delivery, dead: bool) {

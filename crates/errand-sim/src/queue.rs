@@ -3,7 +3,7 @@
 use crate::world::{Queued, Sim, State};
 use async_trait::async_trait;
 use errand_core::Timestamp;
-use errand_engine::ports::{Delivery, Message, PortError, Queue};
+use errand_engine::ports::{Delivery, Message, PortError, Queue, World};
 
 /// How long a delivered message is hidden, in milliseconds: longer than a worker's time-out by the start delay.
 pub(crate) const VISIBILITY_MS: u64 = 400_000;
@@ -16,12 +16,13 @@ impl Queue for Sim {
             return Err(PortError::Retry { message: "a send was throttled".to_owned() });
         }
         self.trace(|| format!("send {message:?}"));
+        let sender = self.now();
         {
             let mut state = self.lock();
-            state.enqueue(message.clone());
+            state.enqueue(message.clone(), sender);
             let double = state.faults.double;
             if state.rng.chance(double) {
-                state.enqueue(message);
+                state.enqueue(message, sender);
             }
         }
         self.turn().await;
@@ -33,11 +34,11 @@ impl Queue for Sim {
 }
 
 impl State {
-    pub(crate) fn enqueue(&mut self, message: Message) {
+    pub(crate) fn enqueue(&mut self, message: Message, sender: Timestamp) {
         let delay = self.faults.delay;
         let late = if self.rng.chance(delay) { self.rng.between(100, 400_000) } else { self.rng.below(20) };
-        // Queues cap their delays at 15 minutes, so a message may come before its time.
-        let asked = message.not_before().map_or(0, |time| time.since(self.now)).min(900_000);
+        // Queues delay by whole seconds, 15 minutes at most, so a message may come before its time.
+        let asked = message.not_before().map_or(0, |time| time.since(sender)).div_ceil(1_000).min(900) * 1_000;
         let visible = self.now.plus(late + asked);
         let handle = self.next_handle;
         self.next_handle += 1;

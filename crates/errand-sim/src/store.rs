@@ -120,6 +120,7 @@ impl Store for Sim {
     }
 
     async fn move_due(&self, run: RunId, seen: Option<DueEntry>, at: Option<Timestamp>) -> Result<bool, PortError> {
+        self.trace(|| format!("move due {run} to {at:?}"));
         self.write(|state| {
             let Some(stored) = state.runs.get_mut(&run) else { return false };
             if stored.due != seen {

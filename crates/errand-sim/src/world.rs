@@ -47,15 +47,9 @@ pub(crate) struct State {
     pub(crate) crashed: bool,
     pub(crate) truth: Truth,
     pub(crate) calm: bool,
-    pub(crate) faultless: bool,
+    /// The faults this seed began with.
+    pub(crate) drawn: Faults,
     pub(crate) trace: Option<Vec<String>>,
-}
-
-impl State {
-    /// True if this seed has no faults at all.
-    pub(crate) fn faults_were_off(&self) -> bool {
-        self.faultless
-    }
 }
 
 /// A handle on the world; adapters are made of it.
@@ -68,7 +62,7 @@ impl Sim {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
         let faults = Faults::draw(&mut rng);
-        let faultless = faults.is_quiet();
+        let drawn = faults.clone();
         let state = State {
             rng,
             faults,
@@ -82,7 +76,7 @@ impl Sim {
             crashed: false,
             truth: Truth::default(),
             calm: false,
-            faultless,
+            drawn,
             trace: traced.then(Vec::new),
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -107,7 +101,10 @@ impl Sim {
             let mut state = self.lock();
             let faults = state.faults.clone();
             let crash = state.rng.chance(faults.crash);
-            let stall = state.rng.chance(faults.stall).then(|| state.rng.between(1_000, 900_000));
+            let stall = state.rng.chance(faults.stall).then(|| {
+                let most = if state.rng.chance(500) { 5_000 } else { 900_000 };
+                state.rng.between(10, most)
+            });
             (crash, stall)
         };
         if crash {

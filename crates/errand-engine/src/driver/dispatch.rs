@@ -2,10 +2,10 @@ use super::Driver;
 use super::call::{fences, lost};
 use crate::bugs::Bug;
 use crate::error::Error;
-use crate::ports::{DueEntry, Message};
+use crate::ports::{DueEntry, Loaded, Message};
 use errand_core::{
-    Budget, CallId, CallState, Class, Effect, Event, Executor, History, ItemBody, Making, Next, Observation, Outcome,
-    Parent, RunConfig, RunId, RunLog, Started, Status, Timestamp,
+    Budget, CallId, CallState, Class, Effect, Executor, History, ItemBody, Making, Next, Observation, Outcome, Parent, PendingCall,
+    RunConfig, RunId, RunLog, Started, Status, Timestamp,
 };
 
 impl Driver {
@@ -24,7 +24,6 @@ impl Driver {
                 }
                 // People are told by whoever looks on; nothing is held while they think.
                 Effect::Ask { .. } => {}
-                Effect::StopRun { .. } if self.bugs.has(Bug::CancelNotDispatchedAgain) && due.is_some() => {}
                 Effect::StopRun { call, run: sub_run } => self.stop_sub_run(log, call, sub_run).await?,
                 Effect::TellParent { run: parent } => self.tell_parent(log, parent).await?,
             }
@@ -61,11 +60,25 @@ impl Driver {
         Ok(again)
     }
 
+    /// Dispatch for a head that somebody else may have dispatched already.
+    pub(super) async fn dispatch_again(&self, log: &RunLog, due: Option<DueEntry>) -> Result<(), Error> {
+        let ended = log.run.head.status.is_ended();
+        let cancelled = matches!(log.run.head.status, Status::Cancelled { .. });
+        if self.bugs.has(Bug::StaleMessageDropped) && !ended {
+            return self.send_step(log.run.id, log.run.number + 1, log.run.head.due.deadline()).await;
+        }
+        if self.bugs.has(Bug::EndNotDispatchedAgain) && ended || self.bugs.has(Bug::CancelNotDispatchedAgain) && cancelled {
+            return self.settle_due(log, due, None).await;
+        }
+        self.dispatch(log, due).await
+    }
+
     /// Takes the entry out of the due index when the run has ended or waits; sets it to the time the clock acts.
     async fn settle_due(&self, log: &RunLog, due: Option<DueEntry>, again: Option<Timestamp>) -> Result<(), Error> {
         let head = &log.run.head;
         // A sub-run has an entry of its own until it has told this run, so a run that only waits for sub-runs needs none.
-        let at_work = head.due.calls().iter().any(|call| matches!(call.state, CallState::HandedOut { .. }));
+        let handed_out = |call: &PendingCall| matches!(call.state, CallState::HandedOut { .. });
+        let at_work = head.due.calls().iter().any(|call| handed_out(call) && log.result(call.id).is_none());
         let at = match &head.due {
             errand_core::Due::Nothing { .. } => again,
             errand_core::Due::Budget => None,
@@ -107,8 +120,14 @@ impl Driver {
             started.withdrawn = Some(reason.clone());
             self.start_sub_run(sub_run, started, log.run.at).await?;
         }
-        // The sub-run may have begun in the meantime, so it is looked at in any case.
-        Box::pin(self.cancel(sub_run, &reason, "errand")).await?;
+        // It may have begun in the meantime, so it is looked at in any case; and a cancel goes down also through runs that
+        // have ended already, for an earlier one may have died half way, before they told what they cost.
+        let ended_before = self.store.last(sub_run).await?.is_some_and(|last| last.head.status.is_ended());
+        let Loaded { log, due } = self.stop(sub_run, &reason, "errand").await?;
+        let shallow = self.bugs.has(Bug::OnlyOwnRunChecked) || (self.bugs.has(Bug::CancelStopsAtCancelled) && ended_before);
+        if !shallow {
+            Box::pin(self.dispatch(&log, due)).await?;
+        }
         Ok(())
     }
 
@@ -119,7 +138,8 @@ impl Driver {
             Status::Failed { code, message } => Outcome::error(code, message.clone()),
             other => Outcome::error(other.code(), format!("sub-run {} ended as {}", log.run.id, other.code())),
         };
-        let bill = log.bill().total();
+        // The runs below have told by now what they cost, which `log` may not show yet.
+        let bill = self.load(log.run.id).await?.bill().total();
         let observation =
             Observation { spent: bill, sandbox_ms: log.run.head.totals.sandbox_ms, ..Observation::free(call, outcome) };
         self.result(parent, observation).await?;
@@ -204,13 +224,4 @@ fn sub_run_task(arguments: &str) -> String {
         task: String,
     }
     serde_json::from_str(arguments).map_or_else(|_| arguments.to_owned(), |Arguments { task }| task)
-}
-
-impl Driver {
-    /// True if the last record stops something that had begun elsewhere.
-    pub(super) fn stops_others(log: &RunLog) -> bool {
-        let abandoned = log.run.head.due.calls();
-        matches!(log.last().event, Event::Cancelled(_))
-            && abandoned.iter().any(|call| matches!(call.state, CallState::SubRun { .. }))
-    }
 }

@@ -119,11 +119,23 @@ impl Driver {
 
     /// Stops a run and everything below it. After this returns nothing new starts there; what was under way is named.
     pub async fn cancel(&self, run: RunId, reason: &str, by: &str) -> Result<Cancellation, Error> {
+        let Loaded { log, due } = self.stop(run, reason, by).await?;
+        // Also if it was stopped before: that cancel may have died on its way down the tree.
+        if matches!(log.run.head.status, Status::Cancelled { .. }) {
+            self.dispatch(&log, due).await?;
+        }
+        Ok(cancellation(&log, self.world.now()))
+    }
+
+    /// Makes the run's next record a cancel, unless it has ended, and returns the run after that.
+    pub(super) async fn stop(&self, run: RunId, reason: &str, by: &str) -> Result<Loaded, Error> {
         let maker = self.world.nonce();
         loop {
-            let log = self.load(run).await?;
+            let loaded = self.loaded(run).await?;
+            let log = loaded.log;
             if log.run.head.status.is_ended() {
-                break;
+                self.in_flight.stop(run);
+                return Ok(Loaded { log, due: loaded.due });
             }
             let now = self.world.now();
             let event = Event::Cancelled(Cancelled { reason: reason.to_owned(), by: by.to_owned() });
@@ -132,17 +144,8 @@ impl Driver {
             let wake = (!self.bugs.has(Bug::OutsideWakesNobody)).then_some(now);
             if self.store.commit(run, &sealed, wake).await? == Commit::Stored {
                 self.watch.recorded(run, &sealed);
-                break;
             }
         }
-        self.in_flight.stop(run);
-        let Loaded { log, due } = self.loaded(run).await?;
-        let again = !self.bugs.has(Bug::CancelStopsAtCancelled) || log.last().maker == maker;
-        // A cancel goes down also through runs that are cancelled already: an earlier one may have died half way.
-        if again && (Self::stops_others(&log) || log.last().maker == maker) {
-            self.dispatch(&log, due).await?;
-        }
-        Ok(cancellation(&log, self.world.now()))
     }
 
     /// Begins a run that goes on from record `at` of another one. Nothing that was sent is sent again.

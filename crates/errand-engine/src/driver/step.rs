@@ -17,14 +17,19 @@ struct Progress {
     made: Option<u64>,
     /// How many were made under it here.
     count: u32,
+    /// Only with a planted bug: the message is dropped.
+    gave_up: bool,
 }
 
 impl Driver {
     /// Handles the message for record `record`.
     pub(super) async fn step(&self, delivery: &Delivery, run: RunId, record: u64) -> Result<Disposition, Error> {
         let start = self.world.now();
-        let mut progress = Progress { message: record, maker: self.world.nonce(), made: None, count: 0 };
+        let mut progress = Progress { message: record, maker: self.world.nonce(), made: None, count: 0, gave_up: false };
         loop {
+            if progress.gave_up {
+                return Ok(Disposition::Acknowledge);
+            }
             let now = self.world.now();
             let Some(Loaded { log, due }) = self.store.load(run).await? else {
                 return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms)));
@@ -32,9 +37,6 @@ impl Driver {
             let number = log.run.number;
             let mine = progress.made == Some(number);
             if record > number + 1 {
-                if self.bugs.has(Bug::EarlyMessageAcknowledged) {
-                    return Ok(Disposition::Acknowledge);
-                }
                 return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms)));
             }
             if record <= number && !mine {
@@ -87,14 +89,7 @@ impl Driver {
         if later || forgotten || self.bugs.has(Bug::LoserAcknowledges) {
             return Ok(Disposition::Acknowledge);
         }
-        if self.bugs.has(Bug::StaleMessageDropped) && !log.run.head.status.is_ended() {
-            self.send_step(log.run.id, log.run.number + 1, log.run.head.due.deadline()).await?;
-            return Ok(Disposition::Acknowledge);
-        }
-        if self.bugs.has(Bug::EndNotDispatchedAgain) && log.run.head.status.is_ended() {
-            return Ok(Disposition::Acknowledge);
-        }
-        self.dispatch(log, due).await?;
+        self.dispatch_again(log, due).await?;
         Ok(Disposition::Acknowledge)
     }
 
@@ -156,6 +151,8 @@ impl Driver {
         if self.commit(log.run.id, &sealed, progress.maker).await? {
             progress.made = Some(sealed.record.number);
             progress.count += 1;
+        } else if self.bugs.has(Bug::LosesToItself) {
+            progress.gave_up = true;
         } else if let Some(Booked { record, attempt, spent }) = own {
             self.waste(log.run.id, record, attempt, spent).await?;
         }

@@ -22,7 +22,7 @@ impl Driver {
     /// Repeats what a run's head asks for and sends the message for the next record.
     pub async fn revive(&self, run: RunId) -> Result<(), Error> {
         let Some(Loaded { log, due }) = self.store.load(run).await? else { return Ok(()) };
-        self.dispatch(&log, due).await?;
+        self.dispatch_again(&log, due).await?;
         if log.run.head.status.is_ended() {
             return Ok(());
         }
