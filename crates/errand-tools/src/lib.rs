@@ -1,6 +1,33 @@
-//! draft
+//! Tools: what a model may call, and carrying it out.
+//!
+//! Reading order:
+//! - [`Manifest`], [`Registry`]: what tools there are. The manifests lie in `schemas/tools/`.
+//! - [`Refused`]: arguments are read strictly and checked against the tool's schema before anything happens.
+//! - [`ToolBox`]: the engine's port [`errand_engine::ports::Tools`]; one module per tool stands behind it (`calculate`,
+//!   `chart`, `code` for `python` and `shell`, `files`, `time` for `wait` and `ask_user`).
+//! - [`Workspaces`]: a folder per run while it is at work here, snapshots in the blobs, files in
+//!   ([`Workspaces::import`]) and out ([`files_made`], [`fetch_file`], [`fetch_all`]).
+//!
+//! Absent on purpose: any way to run code outside of a box, the network, settings. Tools that need no box work where none
+//! can be made; tools that need one fail with `sandbox_unavailable`. Workspaces need Linux, as boxes do. Unit tests stand
+//! beside the code; what needs a workspace or a real box is tested in `tests/`.
+
 mod arguments;
 mod calculate;
+mod chart;
+mod code;
+mod files;
 mod manifest;
 mod registry;
+mod text;
+mod time;
+mod toolbox;
+mod workspace;
+
+pub use arguments::Refused;
+pub use manifest::{Error as ManifestError, Manifest};
 pub use registry::Registry;
+pub use toolbox::ToolBox;
+pub use workspace::{
+    Error as WorkspaceError, FILES_MAX, Fetched, FileMade, IMPORT_BYTES_MAX, Workspaces, fetch_all, fetch_file, files_made,
+};

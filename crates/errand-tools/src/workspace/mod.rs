@@ -1,0 +1,153 @@
+//! The workspaces of runs: a folder per run while it is at work on this machine, and snapshots in the blobs.
+//!
+//! [`Workspaces`] hands a call its `Desk`: the folder, brought to the snapshot at which the call begins, and the engine
+//! that makes boxes. `import` takes the user's files in; [`files_made`], [`fetch_file`] and [`fetch_all`] hand out what a
+//! run made, from the blobs alone.
+
+mod boxes;
+mod chunks;
+mod desk;
+mod error;
+mod export;
+mod import;
+
+pub(crate) use desk::Desk;
+pub use error::Error;
+pub(crate) use export::OWN_FOLDER;
+pub use export::{Fetched, FileMade, fetch_all, fetch_file, files_made};
+pub use import::{FILES_MAX, IMPORT_BYTES_MAX};
+
+use boxes::Boxes;
+use chunks::Chunks;
+use desk::State;
+use errand_core::{RunId, Snapshot};
+use errand_engine::ports::{Blobs, ToolReply};
+use errand_sandbox::{CancelToken, EngineConfig, Limits, Sessions};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{Mutex as TurnLock, OwnedMutexGuard};
+
+/// The workspaces of the runs at work on this machine.
+pub struct Workspaces {
+    host: Arc<Host>,
+    blobs: Arc<dyn Blobs>,
+    runs: Mutex<HashMap<RunId, Arc<TurnLock<State>>>>,
+}
+
+/// What all calls share.
+struct Host {
+    sessions: Sessions,
+    boxes: Boxes,
+}
+
+/// A call's turn in the workspace of its run.
+pub(crate) struct Turn {
+    pub(crate) run: RunId,
+    /// Under which the call is remembered; a call under a known key is not carried out again.
+    pub(crate) key: String,
+    /// Where it begins.
+    pub(crate) workspace: Option<Snapshot>,
+}
+
+impl Workspaces {
+    /// Opens the folder `root` for workspaces, making it if needed, and removes what an earlier process left there: only
+    /// snapshots outlive a process. No other process may use `root` at the same time.
+    ///
+    /// # Errors
+    /// [`Error::Sandbox`] if the folder cannot be made, or others may write to it.
+    pub fn at(root: PathBuf, boxes: EngineConfig, blobs: Arc<dyn Blobs>) -> Result<Self, Error> {
+        let sessions = Sessions::at(root)?;
+        for id in sessions.list()? {
+            match sessions.open(&id) {
+                Ok(session) => sessions.destroy(session)?,
+                Err(error) => tracing::warn!(session = id, %error, "a workspace left by an earlier process stays"),
+            }
+        }
+        let host = Arc::new(Host { sessions, boxes: Boxes::new(boxes) });
+        Ok(Self { host, blobs, runs: Mutex::default() })
+    }
+
+    /// Carries out a call in the workspace of its run: waits for its turn, then runs `work` on a thread that may block.
+    /// Dropping the future stops the call; its turn ends when it has stopped. A call that was carried out here before is
+    /// not carried out again: its reply is given once more.
+    pub(crate) async fn carry_out(
+        &self,
+        turn: Turn,
+        work: impl FnOnce(&mut Desk<'_>) -> ToolReply + Send + 'static,
+    ) -> Result<ToolReply, Error> {
+        let Turn { run, key, workspace } = turn;
+        self.in_turn(run, move |state, host, chunks, cancel| {
+            if let Some(reply) = state.reply(&key) {
+                return Ok(reply);
+            }
+            state.begin(&id(run), workspace, &host.sessions, chunks)?;
+            let reply = work(&mut Desk { state, boxes: &host.boxes, chunks, cancel });
+            if !cancel.is_cancelled() {
+                state.remember(key, &reply);
+            }
+            Ok(reply)
+        })
+        .await
+    }
+
+    /// Lets go of what this machine holds of a run; snapshots stay.
+    pub(crate) async fn release(&self, run: RunId) -> Result<(), Error> {
+        let mut state = self.lock(run).await;
+        let host = self.host.clone();
+        let released = on_thread(move || state.release(&id(run), &host.sessions)).await;
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
+        released?
+    }
+
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        run: RunId,
+        work: impl FnOnce(&mut State, &Host, &Chunks, &CancelToken) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let cancel = CancelToken::new().map_err(|e| Error::Thread { problem: e.to_string() })?;
+        let stop = StopOnDrop(cancel.clone());
+        let mut state = self.lock(run).await;
+        let host = self.host.clone();
+        let chunks = Chunks::new(self.blobs.clone());
+        let done = on_thread(move || work(&mut state, &host, &chunks, &cancel)).await;
+        drop(stop);
+        done?
+    }
+
+    /// The turn of whoever waits.
+    async fn lock(&self, run: RunId) -> OwnedMutexGuard<State> {
+        loop {
+            let state = self.runs.lock().unwrap_or_else(PoisonError::into_inner).entry(run).or_default().clone();
+            let state = state.lock_owned().await;
+            if !state.released {
+                return state;
+            }
+            // It was released while this call waited; whoever released it is about to take it off the list.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+struct StopOnDrop(CancelToken);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// Runs `work` where it may block, to its end even if nobody waits for it any longer.
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::Thread { problem: error.to_string() })
+}
+
+/// The name of a run's folder.
+fn id(run: RunId) -> String {
+    run.to_string()
+}
+
+/// What a workspace may hold: the defaults of the sandbox.
+fn limits() -> Limits {
+    Limits::default()
+}
