@@ -1,5 +1,6 @@
 //! An endpoint: an address, a key, and a connection pool made when first needed.
 
+use super::address;
 use super::chat::{self, ChatReader};
 use super::classify::{self, Complaint, clean};
 use super::dialect::{Broken, Ended, Reader, Step};
@@ -11,13 +12,12 @@ use errand_core::{ModelError, ModelErrorKind, ModelReply, ModelRequest};
 use errand_engine::ports::DeltaSink;
 use futures::StreamExt;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Response, Url, redirect};
+use reqwest::{Client, Response, Url};
 use serde_json::Value;
 use sse_stream::SseByteStream;
 use std::error::Error;
 use std::fmt::Display;
-use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -60,14 +60,14 @@ impl Endpoint {
         key_name: &'static str,
         settings: &Settings,
     ) -> Result<Self, SettingsError> {
-        let base = base_url(base)?;
-        let authorization = key.map(|key| authorization(key, key_name)).transpose()?;
+        let base = address::base_url(base)?;
+        let authorization = key.map(|key| address::authorization(key, key_name)).transpose()?;
         let kind = match base.host_str() {
             Some("api.openai.com") => EndpointKind::OpenAi,
             _ => EndpointKind::Other,
         };
         Ok(Self {
-            host: host_label(&base),
+            host: address::host_label(&base),
             base,
             key: key.cloned(),
             authorization,
@@ -92,7 +92,7 @@ impl Endpoint {
 
     /// True if it is on this machine.
     pub(crate) fn is_loopback(&self) -> bool {
-        is_loopback(&self.base)
+        address::is_loopback(&self.base)
     }
 
     /// One try at `request`, for the model the endpoint knows as `model`.
@@ -169,7 +169,7 @@ impl Endpoint {
     }
 
     fn request(&self, method: reqwest::Method, path: &str) -> Result<reqwest::RequestBuilder, ModelError> {
-        let client = self.client.get_or_init(|| build_client(&self.base, &self.timeouts));
+        let client = self.client.get_or_init(|| address::build_client(&self.base, &self.timeouts));
         let client = client.as_ref().map_err(|reason| {
             failure(ModelErrorKind::Connect, format!("cannot prepare TLS for {}: {reason}", self.host), false)
         })?;
@@ -301,81 +301,14 @@ fn failure(kind: ModelErrorKind, message: String, may_be_charged: bool) -> Model
     ModelError { kind, message, retry_after_ms: None, may_be_charged }
 }
 
-/// A base URL with nothing in it but scheme, host, port and path.
-fn base_url(given: &str) -> Result<Url, SettingsError> {
-    let refuse = |given: String, reason: &str| SettingsError::BaseUrl { given, reason: reason.to_owned() };
-    // What does not parse may still hold a password, so it is not repeated.
-    let mut url = Url::parse(given).map_err(|error| refuse("…".to_owned(), &error.to_string()))?;
-    let has_login = !url.username().is_empty() || url.password().is_some();
-    let has_query = url.query().is_some() || url.fragment().is_some();
-    // Neither call fails for an address that has a host.
-    let _ = (url.set_username(""), url.set_password(None));
-    url.set_query(None);
-    url.set_fragment(None);
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(refuse(url.scheme().to_owned(), "only http and https are spoken"));
-    }
-    if has_login || has_query {
-        return Err(refuse(url.to_string(), "it has a login, query or fragment; give the key on its own"));
-    }
-    Ok(url)
-}
-
-fn authorization(key: &Secret, name: &'static str) -> Result<HeaderValue, SettingsError> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| SettingsError::Key { name })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn host_label(base: &Url) -> String {
-    let host = base.host_str().unwrap_or_default();
-    base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-fn is_loopback(base: &Url) -> bool {
-    let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 fn is_json(response: &Response) -> bool {
     let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     kind.to_ascii_lowercase().contains("json")
 }
 
-/// A client that follows no redirect, for a key must not travel to another host, and uses the proxy of the
-/// environment except for this machine. The certificates are the system's; an `http` address needs none.
-fn build_client(base: &Url, timeouts: &Timeouts) -> Result<Client, String> {
-    use rustls_platform_verifier::BuilderVerifierExt as _;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let tls = match base.scheme() {
-        "https" => tls.with_platform_verifier().map_err(|error| error.to_string())?,
-        _ => tls.with_root_certificates(rustls::RootCertStore::empty()),
-    };
-    let mut client = Client::builder()
-        .tls_backend_preconfigured(tls.with_no_client_auth())
-        .redirect(redirect::Policy::none())
-        .connect_timeout(timeouts.connect)
-        .user_agent(concat!("errand/", env!("CARGO_PKG_VERSION")));
-    if is_loopback(base) {
-        client = client.no_proxy();
-    }
-    client.build().map_err(|error| error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn base_urls_with_more_than_an_address_are_refused_without_repeating_it() {
-        for given in ["https://user:pass@host/v1", "https://host/v1?key=pass", "ftp://host", "pass word", "host:pass"] {
-            let error = Endpoint::new(given, None, "KEY", &Settings::default()).unwrap_err().to_string();
-            assert!(!error.contains("pass"), "{error}");
-        }
-    }
 
     #[test]
     fn only_openai_is_spoken_to_in_responses_by_default() {
@@ -387,18 +320,5 @@ mod tests {
         assert_eq!(path("https://api.openai.com/v1"), "responses");
         assert_eq!(path("https://api.openai.com.evil.example/v1"), "chat/completions");
         assert_eq!(path("http://127.0.0.1:8080/v1"), "chat/completions");
-    }
-
-    #[test]
-    fn a_key_with_a_line_break_names_the_variable() {
-        let error = Endpoint::new("https://h/v1", Some(&Secret::new("a\nb")), "OPENAI_API_KEY", &Settings::default());
-        assert!(error.unwrap_err().to_string().starts_with("OPENAI_API_KEY holds characters"));
-    }
-
-    #[test]
-    fn knows_this_machine() {
-        let loopback = |base: &str| Endpoint::new(base, None, "KEY", &Settings::default()).unwrap().is_loopback();
-        assert!(loopback("http://localhost:11434/v1") && loopback("http://[::1]:1/v1") && loopback("http://127.9.9.9"));
-        assert!(!loopback("http://localhost.evil.example/v1") && !loopback("http://10.0.0.1/v1"));
     }
 }

@@ -1,5 +1,6 @@
 //! One try at an OpenAI-compatible endpoint: send, gather the stream, tell failures apart.
 
+mod address;
 mod calls;
 mod chat;
 mod classify;

@@ -1,6 +1,6 @@
 //! Which model is taken when nobody names one.
 
-use crate::server::{Answer, Server};
+use crate::server::{Answer, Server, Then};
 use errand_models::{OPENAI_DEFAULT, SCRIPT_DEFAULT, Secret, Settings, Timeouts, choose_default};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -47,7 +47,7 @@ async fn an_ollama_that_is_no_use_leaves_the_script() {
         let (_server, settings) = with_ollama(answer).await;
         assert_eq!(choose_default(&settings).await.unwrap().model, SCRIPT_DEFAULT);
     }
-    let (_server, mut settings) = with_ollama(Answer { bytes: Vec::new(), hold: true }).await;
+    let (_server, mut settings) = with_ollama(Answer { bytes: Vec::new(), then: Then::Hold }).await;
     settings.timeouts.probe = Duration::from_millis(30);
     assert_eq!(choose_default(&settings).await.unwrap().model, SCRIPT_DEFAULT);
 }

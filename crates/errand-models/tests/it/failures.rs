@@ -1,6 +1,6 @@
 //! What goes wrong on the way, and what is said of it.
 
-use crate::server::{Answer, Server};
+use crate::server::{Answer, Server, Then};
 use crate::support::{KEY, Pieces, ask, call, request, settings};
 use errand_core::{ModelError, ModelErrorKind};
 use errand_engine::ports::Models;
@@ -83,7 +83,7 @@ async fn nobody_there_is_no_connection() {
 
 #[tokio::test]
 async fn hanging_up_without_an_answer_may_be_charged() {
-    let error = ask(Answer { bytes: Vec::new(), hold: false }, Dialect::Chat).await.unwrap_err();
+    let error = ask(Answer { bytes: Vec::new(), then: Then::Close }, Dialect::Chat).await.unwrap_err();
     assert_eq!((error.kind, error.may_be_charged), (ModelErrorKind::Garbled, true), "{error}");
 }
 
@@ -100,11 +100,12 @@ const HELLO: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"h
 
 #[tokio::test]
 async fn silence_is_noticed_before_and_after_the_first_token() {
-    let nothing = Answer { bytes: Vec::new(), hold: true };
+    let nothing = Answer { bytes: Vec::new(), then: Then::Hold };
     let only_head = Answer::unframed(b"").hold();
     // Signs of life that say nothing are no token.
     let only_comments = Answer::unframed(b": wait\n\ndata: {\"choices\":[]}\n\n").hold();
-    for answer in [nothing, only_head, only_comments] {
+    let drip = Answer { then: Then::Drip("data: {\"choices\":[]}\n\n"), ..Answer::unframed(b"") };
+    for answer in [nothing, only_head, only_comments, drip] {
         let server = Server::saying(answer).await;
         let error = call(&impatient(&server.base, 60, 60_000)).await.unwrap_err();
         assert_eq!((error.kind, error.may_be_charged), (ModelErrorKind::TimedOut, true), "{error}");
@@ -153,4 +154,5 @@ async fn nonsense_is_garbled_and_errors_in_a_stream_keep_no_key() {
     let error = ask(Answer::unframed(stream.as_bytes()), Dialect::Chat).await.unwrap_err();
     assert_eq!((error.kind, error.may_be_charged), (ModelErrorKind::Unavailable, true));
     assert!(error.message.contains("echo [key]"), "{error}");
+    assert!(!format!("{:?}", Providers::new(&settings("https://h/v1", Dialect::Chat))).contains(KEY));
 }

@@ -99,6 +99,25 @@ async fn a_script_goes_on_from_what_its_tools_said() {
 }
 
 #[tokio::test]
+async fn the_example_told_to_authors_works() {
+    let readme = include_str!("../../scripts/README.md");
+    let example = readme.split_once("```toml\n").unwrap().1.split_once("```").unwrap().0;
+    let mended = std::cell::Cell::new(false);
+    let observe = |tool: &str, _: &str| match (tool, mended.get()) {
+        ("files", _) => {
+            mended.set(true);
+            "written".to_owned()
+        }
+        (_, false) => "AssertionError: 1 != 3\nstatus 1".to_owned(),
+        (_, true) => "OK\nstatus 0".to_owned(),
+    };
+    let replies = play(example, ask("t", &["shell", "files"]), &observe).await;
+    let said: Vec<&str> = replies.iter().map(|reply| reply.text.as_str()).collect();
+    let test = "I run the tests.";
+    assert_eq!(said, [test, "The test says that 1 came out. I mend it.", test, "All tests pass."]);
+}
+
+#[tokio::test]
 async fn the_next_user_message_begins_a_new_pass() {
     let mut request = ask("one", &["echo"]);
     request.model = "scripted/echo".to_owned();
@@ -259,6 +278,8 @@ async fn the_assistant_reports_what_its_tools_found() {
     );
     assert!(reply(&models, &with("{\"files\": [], \"more\": 0}")).await.unwrap().text.contains("holds no file"));
     assert!(reply(&models, &with("error box_unavailable: no")).await.unwrap().text.contains("errand doctor"));
+    let failed = reply(&models, &with("exit code 1\nTraceback")).await.unwrap().text;
+    assert!(failed.contains("errand doctor") && failed.contains("Traceback"), "{failed}");
     request.tools.clear();
     assert!(reply(&models, &request).await.unwrap().text.contains("not on offer"));
 }

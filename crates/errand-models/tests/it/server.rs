@@ -1,6 +1,7 @@
 //! A server on loopback that says what a test wants and remembers what it was asked.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -9,8 +10,19 @@ use tokio::net::{TcpListener, TcpStream};
 pub(crate) struct Answer {
     /// The bytes, status line and all.
     pub(crate) bytes: Vec<u8>,
-    /// True if the connection then stays open until the client closes it.
-    pub(crate) hold: bool,
+    /// What then becomes of the connection.
+    pub(crate) then: Then,
+}
+
+/// What becomes of a connection after the answer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Then {
+    /// It is closed.
+    Close,
+    /// It stays open until the client closes it.
+    Hold,
+    /// The same, and every 5 ms comes this.
+    Drip(&'static str),
 }
 
 impl Answer {
@@ -18,7 +30,7 @@ impl Answer {
     pub(crate) fn new(status: &str, headers: &str, body: &str) -> Self {
         let length = body.len();
         let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n");
-        Self { bytes: [head.as_bytes(), body.as_bytes()].concat(), hold: false }
+        Self { bytes: [head.as_bytes(), body.as_bytes()].concat(), then: Then::Close }
     }
 
     /// A JSON answer.
@@ -40,18 +52,18 @@ impl Answer {
         if whole {
             bytes.extend_from_slice(b"0\r\n\r\n");
         }
-        Self { bytes, hold: false }
+        Self { bytes, then: Then::Close }
     }
 
     /// An event stream that ends when the connection does.
     pub(crate) fn unframed(body: &[u8]) -> Self {
         let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n".to_vec();
-        Self { bytes: [head.as_slice(), body].concat(), hold: false }
+        Self { bytes: [head.as_slice(), body].concat(), then: Then::Close }
     }
 
     /// The same, but the connection stays open.
     pub(crate) fn hold(self) -> Self {
-        Self { hold: true, ..self }
+        Self { then: Then::Hold, ..self }
     }
 }
 
@@ -108,8 +120,14 @@ async fn serve(mut stream: TcpStream, answer: Answer, seen: Arc<Mutex<Vec<String
     seen.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
     // The client may hang up early; that is its right.
     let _ = stream.write_all(&answer.bytes).await;
-    if answer.hold {
-        while matches!(stream.read(&mut buffer).await, Ok(read) if read > 0) {}
+    match answer.then {
+        Then::Close => {}
+        Then::Hold => while matches!(stream.read(&mut buffer).await, Ok(read) if read > 0) {},
+        Then::Drip(piece) => {
+            while stream.write_all(piece.as_bytes()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
     }
     let _ = stream.shutdown().await;
 }

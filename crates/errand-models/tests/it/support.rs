@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 /// The key that must never be seen in a message.
-pub(crate) const KEY: &str = "sk-test-0123456789abcdef";
+pub(crate) const KEY: &str = "topsecret-0123456789abcdef";
 
 /// Settings for a server on loopback.
 pub(crate) fn settings(base: &str, dialect: Dialect) -> Settings {
