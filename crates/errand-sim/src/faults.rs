@@ -7,6 +7,8 @@ use crate::rng::Rng;
 pub(crate) struct Faults {
     /// One process owns the store: claims are kept in memory and the whole process dies at once.
     pub(crate) exclusive: bool,
+    /// How deep sub-runs nest.
+    pub(crate) depth: u32,
     /// A worker dies at a point where it waits.
     pub(crate) crash: u64,
     /// The process dies (exclusive worlds).
@@ -45,7 +47,18 @@ impl Faults {
         if rng.chance(80) {
             return Self { people: 4, ..Self::default() };
         }
-        let exclusive = rng.chance(250);
+        match rng.below(10) {
+            0 | 1 => Self { people: 0, double: 0, early_redelivery: 0, lost_ack: 0, ..Self::mixed(rng, false) },
+            2 | 3 => Self { people: 60, cancel: 700, stall: 30, depth: 3, ..Self::mixed(rng, false) },
+            _ => {
+                let exclusive = rng.chance(300);
+                Self::mixed(rng, exclusive)
+            }
+        }
+    }
+
+    fn mixed(rng: &mut Rng, exclusive: bool) -> Self {
+        let depth = rng.below(3) as u32;
         let mut some = |most: u64| if rng.chance(550) { rng.between(1, most) } else { 0 };
         Self {
             crash: if exclusive { 0 } else { some(30) },
@@ -63,6 +76,7 @@ impl Faults {
             people: some(40),
             cancel: some(400),
             skew_ms: if exclusive { 0 } else { some(2_000) },
+            depth,
             exclusive,
         }
     }

@@ -17,7 +17,8 @@ mod world;
 use crate::queue::VISIBILITY_MS;
 use crate::world::Sim;
 use errand_core::{
-    Budget, CallState, Hash, Limits, ModelChoice, Next, RunConfig, RunId, RunLog, Started, Timestamp, Usd, WhenExceeded,
+    Budget, CallState, Hash, ItemKey, Limits, ModelChoice, Next, Parent, RunConfig, RunId, RunLog, Started, Timestamp, Usd,
+    WhenExceeded,
 };
 use errand_engine::ports::{Delivery, Message};
 use errand_engine::{Adapters, Bug, Bugs, Disposition, Driver, Settings};
@@ -310,7 +311,7 @@ impl Executor {
                 limits: Limits {
                     output_tokens: 1_000,
                     output_tokens_min: 50,
-                    depth: state.rng.below(3) as u32,
+                    depth: state.faults.depth,
                     ..Limits::default()
                 },
                 budget: Budget {
@@ -388,10 +389,12 @@ impl Executor {
         let now = state.now;
         let overdue = state.runs.iter().filter(|(_, stored)| stored.due.is_some_and(|due| due.at.plus(60_000) <= now));
         // Who begins a run from outside may die before the first message is sent, and nobody else knows of it.
-        let orphaned = overdue.filter(|(run, stored)| stored.records.len() > 1 && is_stuck(&state, **run, stored)).filter(|(run, _)| {
-            let queued = state.queue.iter().any(|queued| queued.message.run() == **run);
-            !queued && !self.tasks.iter().any(|task| task.run == Some(**run))
-        });
+        let orphaned = overdue.filter(|(run, stored)| stored.records.len() > 1 && is_stuck(&state, **run, stored)).filter(
+            |(run, _)| {
+                let queued = state.queue.iter().any(|queued| queued.message.run() == **run);
+                !queued && !self.tasks.iter().any(|task| task.run == Some(**run))
+            },
+        );
         let count = orphaned.count() as u64;
         state.truth.rescued += count;
     }
@@ -455,17 +458,16 @@ impl Executor {
 fn is_stuck(state: &world::State, run: RunId, stored: &world::StoredRun) -> bool {
     let items = stored.items.values().chain(stored.volatile.values()).cloned();
     let Ok(log) = RunLog::fold(run, stored.records.clone(), items) else { return true };
-    let ended = |run: RunId| {
-        let last = state.runs.get(&run).and_then(|stored| stored.records.last());
-        last.map(|last| last.record.head.status.is_ended())
-    };
-    let calls = log.run.head.due.calls().iter();
-    let mut owed = calls.map(|call| match call.state {
+    let mut owed = log.run.head.due.calls().iter().map(|call| match call.state {
         CallState::HandedOut { .. } => !log.run.head.status.is_ended() && log.result(call.id).is_none(),
-        CallState::SubRun { run, .. } => ended(run).is_none_or(|ended| ended && log.result(call.id).is_none()),
+        CallState::SubRun { run, .. } => !state.runs.contains_key(&run),
         _ => false,
     });
-    !matches!(log.next(state.now), Next::Wait | Next::Nothing | Next::NotBefore(_)) || owed.any(|owed| owed)
+    let told = |parent: &Parent| {
+        state.runs.get(&parent.run).is_some_and(|stored| stored.items.contains_key(&ItemKey::Result { call: parent.call }))
+    };
+    let untold = log.run.head.status.is_ended() && log.started().parent.as_ref().is_some_and(|parent| !told(parent));
+    matches!(log.next(state.now), Next::Commit { .. } | Next::Model) || untold || owed.any(|owed| owed)
 }
 
 async fn handle(sim: &Sim, driver: &Driver, delivery: &Delivery, dead: bool) {

@@ -2,7 +2,7 @@
 
 use crate::check::resolution;
 use crate::world::Sim;
-use errand_core::{Allowance, Amount, CallId, CallState, Decision, Due, RunId, Status, Usd};
+use errand_core::{Allowance, Amount, CallId, CallState, Decision, Due, ItemKey, RunId, Status, Usd};
 use errand_engine::{Driver, ForkOptions};
 
 /// Something a person does.
@@ -86,6 +86,15 @@ impl Sim {
             }
             let Due::Calls { calls } = &last.head.due else { continue };
             for call in calls {
+                // Nobody says the same thing twice.
+                let said = match call.state {
+                    CallState::Unknown => ItemKey::Resolution { call: call.id },
+                    CallState::Approval => ItemKey::Approval { call: call.id },
+                    _ => ItemKey::Result { call: call.id },
+                };
+                if stored.items.contains_key(&said) {
+                    continue;
+                }
                 let born = stored.records[call.id.record as usize - 1].record.run;
                 match call.state {
                     CallState::Approval => wanted.push(Act::Decide(*run, call.id, Decision::Approve)),

@@ -95,11 +95,11 @@ impl Store for Sim {
             let (exclusive, current) = (state.faults.exclusive, state.current);
             let Some(stored) = state.runs.get_mut(&run) else { return Put::Stored };
             let taken = stored.items.get(&item.key).or_else(|| stored.volatile.get(&item.key)).cloned();
-            if wake.is_some() {
-                set_due(stored, wake);
-            }
             if let Some(taken) = taken {
                 return Put::Taken(taken);
+            }
+            if wake.is_some() {
+                set_due(stored, wake);
             }
             if let ItemKey::Waste { record, attempt } = item.key
                 && let Some(claim) = stored.volatile.remove(&ItemKey::Claim { record, attempt })
