@@ -1,0 +1,424 @@
+//! The command line: commands and flags, from which help, completions and the man page are made too.
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Runs AI agents as durable, auditable runs: budgets that hold, side effects at most once, every run replayable.
+#[derive(Debug, Parser)]
+#[command(name = "errand", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 1 failed, 2 usage, 3 a person is needed, 4 budget, 130 handed over by Ctrl-C.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Global {
+    /// Folder that holds all runs [default: the platform's data folder] [variable: ERRAND_DATA]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Settings file [default: ./errand.toml, else errand.toml in the platform's settings folder] [variable: ERRAND_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON for machines: one object per line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log what happens inside to standard error (twice: in detail)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Carry out an errand and show how it goes
+    Run(Run),
+    /// Talk with an assistant: every turn is a run of the same thread
+    Chat(Chat),
+    /// List runs, newest first
+    Runs(Runs),
+    /// Show the answer, the cost and the files of a run
+    Show(RunArg),
+    /// Print the numbered events of a run
+    Events(Events),
+    /// Carry unfinished runs on until they end or wait for a person
+    Resume(Resume),
+    /// Allow a call that waits for a person
+    Approve(Approve),
+    /// Refuse a call, or a question, that waits for a person
+    Reject(Reject),
+    /// Answer a question that a run asks
+    Answer(Answer),
+    /// Say whether a call with an unknown outcome took hold
+    Resolve(Resolve),
+    /// Say something to a run at work; after a run that is done, go on with its thread
+    Message(Message),
+    /// Raise the budget of a run that is paused at it
+    Raise(Raise),
+    /// Stop a run and everything below it
+    Cancel(Cancel),
+    /// List the files of a run, or fetch one
+    Files(Files),
+    /// Run the core again on everything that was recorded and compare, with no network
+    Replay(Source),
+    /// Begin a new run that goes on from a record of another one
+    Fork(Fork),
+    /// Check the ledger of a run or a bundle
+    Verify(Source),
+    /// Write a run with everything it takes to replay it into one file
+    Export(Export),
+    /// Tell what works on this machine, and how to get what does not
+    Doctor,
+    /// Show a scripted errand on the real engine and the real sandbox
+    Demo(Demo),
+    /// List the tools that runs can use
+    Tools,
+    /// Print a completion script for a shell
+    Completions(Completions),
+    /// Print the man page
+    Man,
+}
+
+/// What a run starts with.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct RunOptions {
+    /// Model: openai/NAME, ollama/NAME, scripted/NAME, or any name at --model-base-url [variable: ERRAND_MODEL]
+    #[arg(long, short, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// OpenAI-compatible endpoint that takes any model name [variable: ERRAND_MODEL_BASE_URL]
+    #[arg(long, value_name = "URL")]
+    pub(crate) model_base_url: Option<String>,
+    /// Most dollars the run may spend, or `none` [default: 1.00] [variable: ERRAND_BUDGET]
+    #[arg(long, value_name = "USD", allow_hyphen_values = true)]
+    pub(crate) budget: Option<String>,
+    /// Most tokens the run may use, or `none` [variable: ERRAND_BUDGET_TOKENS]
+    #[arg(long, value_name = "N")]
+    pub(crate) budget_tokens: Option<String>,
+    /// Pause when the budget is used up, in place of ending (see `errand raise`)
+    #[arg(long)]
+    pub(crate) pause_at_budget: bool,
+    /// Most model turns [default: 50] [variable: ERRAND_MAX_STEPS]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_steps: Option<String>,
+    /// Most time at work, such as 90s, 30m or 2h; waiting does not count [default: 30m] [variable: ERRAND_MAX_TIME]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) max_time: Option<String>,
+    /// Ask a person before each call of these tools; `always` for all, `never` for none [variable: ERRAND_APPROVE]
+    #[arg(long, value_name = "TOOL", value_delimiter = ',')]
+    pub(crate) approve: Vec<String>,
+    /// Tools on offer, see `errand tools` [variable: ERRAND_TOOLS]
+    #[arg(long, value_name = "TOOL", value_delimiter = ',')]
+    pub(crate) tools: Vec<String>,
+    /// Folder with scripts for scripted/NAME [variable: ERRAND_SCRIPT_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) script_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// What is to be done; `-` reads it from standard input
+    pub(crate) task: String,
+    /// File or folder to copy into the run's workspace; may be given several times
+    #[arg(long, short, value_name = "PATH")]
+    pub(crate) file: Vec<PathBuf>,
+    /// Go on after this run: its conversation and its files come first
+    #[arg(long, value_name = "RUN")]
+    pub(crate) thread: Option<String>,
+    #[command(flatten)]
+    pub(crate) options: RunOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Chat {
+    /// Go on after this run
+    #[arg(long, value_name = "RUN")]
+    pub(crate) thread: Option<String>,
+    /// File or folder to copy into the workspace at the first turn; may be given several times
+    #[arg(long, short, value_name = "PATH")]
+    pub(crate) file: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) options: RunOptions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum StatusName {
+    Running,
+    Waiting,
+    Paused,
+    Done,
+    Failed,
+    Cancelled,
+    BudgetExceeded,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Runs {
+    /// Only runs that stand so
+    #[arg(long, value_enum)]
+    pub(crate) status: Option<StatusName>,
+    /// At most so many
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: u32,
+    /// Only runs older than this one: the last of the page before
+    #[arg(long, value_name = "RUN")]
+    pub(crate) before: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArg {
+    /// The run, as `errand runs` lists it
+    pub(crate) run: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// The run
+    pub(crate) run: String,
+    /// Go on printing until the run has ended
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Only events after this number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) after: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// Only until this run ends or waits
+    pub(crate) run: Option<String>,
+    #[command(flatten)]
+    pub(crate) carry: Carry,
+}
+
+/// What happens once a person's word is written down.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Carry {
+    /// OpenAI-compatible endpoint that takes any model name [variable: ERRAND_MODEL_BASE_URL]
+    #[arg(long, value_name = "URL")]
+    pub(crate) model_base_url: Option<String>,
+    /// Folder with scripts for scripted/NAME [variable: ERRAND_SCRIPT_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) script_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Go {
+    /// Only write it down; a later command carries the run on
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) carry: Carry,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Approve {
+    /// The run
+    pub(crate) run: String,
+    /// Which call, such as 2.0; needed only if several wait
+    #[arg(long)]
+    pub(crate) call: Option<String>,
+    /// Make the call with these arguments instead: a JSON object
+    #[arg(long, value_name = "JSON")]
+    pub(crate) arguments: Option<String>,
+    #[command(flatten)]
+    pub(crate) go: Go,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Reject {
+    /// The run
+    pub(crate) run: String,
+    /// Which call; needed only if several wait
+    #[arg(long)]
+    pub(crate) call: Option<String>,
+    /// Why; the model is told
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) go: Go,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Answer {
+    /// The run
+    pub(crate) run: String,
+    /// The answer; `-` reads it from standard input
+    pub(crate) text: String,
+    /// Which call; needed only if several wait
+    #[arg(long)]
+    pub(crate) call: Option<String>,
+    #[command(flatten)]
+    pub(crate) go: Go,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("word").required(true))]
+pub(crate) struct Resolve {
+    /// The run
+    pub(crate) run: String,
+    /// Which call; needed only if several wait
+    #[arg(long)]
+    pub(crate) call: Option<String>,
+    /// It took hold
+    #[arg(long, group = "word")]
+    pub(crate) happened: bool,
+    /// It did not take hold
+    #[arg(long, group = "word")]
+    pub(crate) not_happened: bool,
+    /// What is known of it; the model is told
+    #[arg(long, default_value = "")]
+    pub(crate) note: String,
+    #[command(flatten)]
+    pub(crate) go: Go,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Message {
+    /// The run
+    pub(crate) run: String,
+    /// What to say; `-` reads it from standard input
+    pub(crate) text: String,
+    #[command(flatten)]
+    pub(crate) go: Go,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Raise {
+    /// The run
+    pub(crate) run: String,
+    /// Dollars on top
+    #[arg(long, value_name = "USD", required_unless_present_any = ["tokens", "steps", "time"])]
+    pub(crate) usd: Option<String>,
+    /// Tokens on top
+    #[arg(long, value_name = "N")]
+    pub(crate) tokens: Option<u64>,
+    /// Model turns on top
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<u32>,
+    /// Time at work on top, such as 10m
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) time: Option<String>,
+    #[command(flatten)]
+    pub(crate) go: Go,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Cancel {
+    /// The run
+    pub(crate) run: String,
+    /// Why
+    #[arg(long, default_value = "")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Files {
+    /// The run
+    pub(crate) run: String,
+    /// Fetch this file; without it, all files are listed
+    #[arg(requires = "output")]
+    pub(crate) path: Option<String>,
+    /// Where to write the file; `-` for standard output
+    #[arg(long, short, value_name = "FILE", requires = "path")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Source {
+    /// A run, or a file made by `errand export`
+    #[arg(value_name = "RUN|BUNDLE")]
+    pub(crate) source: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fork {
+    /// The run to go on from
+    pub(crate) run: String,
+    /// The last record they share, as `errand events` shows it
+    #[arg(long, value_name = "N")]
+    pub(crate) at: u64,
+    /// Say this to the model first
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// Only write the fork down; a later command carries it on
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    /// Another model
+    #[arg(long, short, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Another budget in dollars, or `none`
+    #[arg(long, value_name = "USD", allow_hyphen_values = true)]
+    pub(crate) budget: Option<String>,
+    #[command(flatten)]
+    pub(crate) carry: Carry,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// The run
+    pub(crate) run: String,
+    /// Where to write the bundle; an existing file is not replaced
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Leave out what the files hold; replay and verify work all the same
+    #[arg(long)]
+    pub(crate) without_files: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DemoName {
+    /// Clean a CSV file, compute, chart, and write a report
+    Data,
+    /// Write a program with tests, see them fail, fix it
+    Code,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Which one
+    #[arg(value_enum)]
+    pub(crate) name: DemoName,
+    /// For `data`: another CSV file
+    pub(crate) file: Option<PathBuf>,
+    /// Where to put the files it makes [default: ./errand-demo-data or ./errand-demo-code]
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) options: RunOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_work_after_the_command() {
+        let cli = Cli::parse_from(["errand", "run", "x", "--json", "--data", "d", "--approve", "shell,python"]);
+        assert!(cli.global.json);
+        let Command::Run(run) = cli.command else { panic!("not a run") };
+        assert_eq!(run.options.approve, ["shell", "python"]);
+    }
+
+    #[test]
+    fn a_resolution_says_one_thing() {
+        for words in [&["errand", "resolve", "r"][..], &["errand", "resolve", "r", "--happened", "--not-happened"]] {
+            assert!(Cli::try_parse_from(words).is_err());
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! `errand doctor`: what works on this machine, and how to get what does not.
+
+use super::{Context, start};
+use crate::config::Config;
+use crate::error::{Error, Exit};
+use crate::text;
+use crate::toolbox::engine_config;
+use crate::view::{Audience, print, print_json};
+use errand_engine::ports::Models;
+use errand_models::Providers;
+use errand_sandbox::{Check, Engine, EngineConfig, Interpreter, Report};
+use errand_store_local::{DataFolder, Mode, SystemWorld};
+use serde_json::json;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Free space below which something is said, in bytes: a workspace may take as much.
+const SPACE_LOW: u64 = 1 << 30;
+
+/// All findings. Exit status 1 if code cannot be run here or the data folder cannot be used.
+pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
+    let config = context.plain()?;
+    let engine = engine_config(&config);
+    // The probe blocks: it makes boxes and waits for them.
+    let boxes = tokio::task::spawn_blocking(move || probe(&engine));
+    let (report, interpreters) =
+        boxes.await.map_err(|error| Error::new("engine_stopped", format!("the probe ended by itself: {error}")))?;
+    let data = data(&config);
+    let model = model(&config).await;
+    let space = space(&config.data);
+    let is_fine = report.available && data.is_ok();
+    if context.audience() == Audience::Machines {
+        print_json(&json!({
+            "type": "doctor",
+            "ready": is_fine,
+            "data": { "path": text::path(&config.data), "state": state(&data), "error": data.as_ref().err().map(|error| &*error.code), "free_bytes": space },
+            "settings": config.file.as_deref().map(text::path),
+            "sandbox": report,
+            "interpreters": interpreters,
+            "model": model.as_ref().map(Model::json).unwrap_or_else(|error| json!({"error": error.code, "message": error.message})),
+        }));
+        return Ok(if is_fine { Exit::Done } else { Exit::Failed });
+    }
+    print(&format!("errand {} on {}", env!("CARGO_PKG_VERSION"), system()));
+    print(&format!(
+        "data folder   {}: {}",
+        text::path(&config.data),
+        data.as_ref().map_or_else(|error| error.message.clone(), Clone::clone)
+    ));
+    print(&format!("disk space    {}", space.map_or("unknown".to_owned(), told_space)));
+    print(&format!(
+        "settings      {}",
+        config.file.as_deref().map_or("no settings file, defaults hold".to_owned(), text::path)
+    ));
+    print(&format!("model         {}", model.as_ref().map_or_else(|error| format!("none: {}", error.message), Model::told)));
+    sandbox(&report, &interpreters);
+    Ok(if is_fine { Exit::Done } else { Exit::Failed })
+}
+
+/// What the probe finds, and the interpreters that boxes can use. Where no engine starts, the probe is made again for
+/// all that it finds.
+fn probe(config: &EngineConfig) -> (Report, Vec<Interpreter>) {
+    match Engine::start(config) {
+        Ok(engine) => (engine.report().clone(), engine.interpreters().to_vec()),
+        Err(_) => (Engine::probe(config), Vec::new()),
+    }
+}
+
+fn sandbox(report: &Report, interpreters: &[Interpreter]) {
+    let (passed, all) = (report.passed(), report.checks.len());
+    match report.available {
+        true => print(&format!("sandbox       T1 ready: {passed} of {all} checks passed in {} ms", report.elapsed_ms)),
+        false => {
+            print(&format!("sandbox       T1 not available: {passed} of {all} checks passed; code is not run without it"))
+        }
+    }
+    for reason in &report.reasons {
+        print(&format!("              because {}", text::neutral(reason)));
+    }
+    for check in report.checks.iter().filter(|check| !check.pass) {
+        print(&failed(check));
+    }
+    if !report.available {
+        repairs().iter().for_each(|repair| print(&format!("              repair: {repair}")));
+    }
+    let quotas: Vec<String> =
+        report.quotas.list().iter().map(|(name, strength)| format!("{name} {}", strength.name())).collect();
+    print(&format!("quotas        {}", quotas.join(", ")));
+    let found: Vec<String> = interpreters.iter().map(|one| format!("{} ({})", one.name, text::path(&one.path))).collect();
+    match (report.available, found.is_empty()) {
+        (true, true) => print("interpreters  none: install python3 and bash"),
+        (true, false) => print(&format!("interpreters  {}", found.join(", "))),
+        (false, _) => {}
+    }
+}
+
+fn failed(check: &Check) -> String {
+    let (what, found, expected) = (text::neutral(&check.what), text::neutral(&check.found), text::neutral(&check.expected));
+    format!("              failed {}: {what}: {found} (expected {expected})", check.id)
+}
+
+/// What most often stands in the way of namespaces, as far as this host says.
+fn repairs() -> Vec<String> {
+    let value = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let mut repairs = Vec::new();
+    if value("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
+        repairs.push("allow user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1".to_owned());
+    }
+    if value("/proc/sys/user/max_user_namespaces") == "0" {
+        repairs.push("allow user namespaces: sudo sysctl -w user.max_user_namespaces=15000".to_owned());
+    }
+    if value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
+        repairs.push(
+            "Ubuntu keeps user namespaces from programs without an AppArmor profile: give errand one with `userns,`, or sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".to_owned(),
+        );
+    }
+    if Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists() {
+        repairs.push("inside a container: allow nested user namespaces (docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined)".to_owned());
+    }
+    if repairs.is_empty() {
+        repairs.push("docs/errors/sandbox_unavailable.md tells what each check needs".to_owned());
+    }
+    repairs
+}
+
+/// Whether the data folder can be used, as one line or as the reason why not.
+fn data(config: &Config) -> Result<String, Error> {
+    if !config.data.exists() {
+        return Ok("not there yet, made by the first run".to_owned());
+    }
+    match DataFolder::open(&config.data, Mode::Read, Arc::new(SystemWorld)) {
+        Ok(_) => {}
+        // An empty folder becomes a data folder with the first run.
+        Err(errand_store_local::Error::Missing { .. }) => return Ok("empty, filled by the first run".to_owned()),
+        Err(error) => return Err(error.into()),
+    }
+    match rustix::fs::access(&config.data, rustix::fs::Access::WRITE_OK) {
+        Ok(()) => Ok("readable and writable".to_owned()),
+        Err(error) => Err(Error::new(
+            "data_read_only",
+            format!("nothing can be written there ({error}); commands that only read work"),
+        )),
+    }
+}
+
+fn state(data: &Result<String, Error>) -> &str {
+    match data {
+        Ok(state) => state,
+        Err(error) => &error.message,
+    }
+}
+
+/// Free bytes where the data folder lies or will lie.
+fn space(folder: &Path) -> Option<u64> {
+    let there = folder.ancestors().find(|path| path.exists() && !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let found = rustix::fs::statvfs(there).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+fn told_space(free: u64) -> String {
+    let low = if free < SPACE_LOW { ": little; a workspace alone may take 1 GiB" } else { "" };
+    format!("{} free{low}", text::bytes(free))
+}
+
+/// The model a run would get.
+struct Model {
+    name: String,
+    why: String,
+    has_price: bool,
+    scripted: bool,
+}
+
+impl Model {
+    fn told(&self) -> String {
+        let price = match (self.scripted, self.has_price) {
+            (true, _) => "a script, not an AI",
+            (false, true) => "its price is known",
+            (false, false) => "no price is known: tokens are bounded, not dollars",
+        };
+        format!("{} ({}; {price})", text::neutral(&self.name), text::neutral(&self.why))
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({"name": self.name, "why": self.why, "price_known": self.has_price, "scripted": self.scripted})
+    }
+}
+
+async fn model(config: &Config) -> Result<Model, Error> {
+    let providers = Providers::new(&config.models)?;
+    let chosen = start::choose(config, &providers).await?;
+    let facts = providers.facts(&chosen.model.name)?;
+    Ok(Model {
+        name: chosen.model.name,
+        why: chosen.why.unwrap_or_else(|| "named in the settings".to_owned()),
+        has_price: facts.price.is_some(),
+        scripted: facts.scripted,
+    })
+}
+
+fn system() -> String {
+    let uname = rustix::system::uname();
+    format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy())
+}

@@ -1,0 +1,136 @@
+//! What a new run starts with: model, tools, budget, files, thread.
+
+use crate::config::{Approve, Config};
+use crate::error::Error;
+use crate::host::Host;
+use crate::text;
+use errand_core::{Approval, Executor, Limits, ModelChoice, RunConfig, RunId, Started, ToolSpec};
+use errand_engine::ports::{Models, World};
+use errand_store_local::SystemWorld;
+use std::path::PathBuf;
+
+/// What the assistant is told. One text for every model, so that requests are prefixes of each other.
+const INSTRUCTIONS: &str = include_str!("../instructions.md");
+
+/// A model that was chosen, and why.
+pub(crate) struct Chosen {
+    pub(crate) model: ModelChoice,
+    /// For people, if nobody named it.
+    pub(crate) why: Option<String>,
+}
+
+/// The model that was named, or the first that works here.
+pub(crate) async fn choose(config: &Config, models: &dyn Models) -> Result<Chosen, Error> {
+    let (name, why) = match &config.model {
+        Some(name) => (name.clone(), None),
+        None => {
+            let choice = errand_models::choose_default(&config.models).await;
+            let choice = choice.map_err(|error| Error::chain(choose_code(&error), &error))?;
+            (choice.model, Some(choice.why))
+        }
+    };
+    Ok(Chosen { model: model_choice(models, &name)?, why })
+}
+
+fn choose_code(error: &errand_models::ChooseError) -> &'static str {
+    match error {
+        errand_models::ChooseError::Settings(_) => "settings_invalid",
+        errand_models::ChooseError::NotListed(_) | errand_models::ChooseError::NoneListed { .. } => "no_model_listed",
+    }
+}
+
+/// A model with what is known of it.
+pub(crate) fn model_choice(models: &dyn Models, name: &str) -> Result<ModelChoice, Error> {
+    let facts = models.facts(name)?;
+    Ok(ModelChoice { name: name.to_owned(), price: facts.price, context_tokens: facts.context_tokens })
+}
+
+/// What a run is pinned to.
+pub(crate) fn run_config(config: &Config, host: &Host, model: ModelChoice) -> Result<RunConfig, Error> {
+    let mut tools = host.tools.specs(config.tools.as_deref())?;
+    ask_first(&mut tools, &config.approve)?;
+    let budget = config.budget.budget(model.price.is_some());
+    if let Some((bound, what)) = unbounded(&budget, &model) {
+        tracing::info!(bound, what, "the run has no such bound");
+    }
+    Ok(RunConfig { model, instructions: INSTRUCTIONS.trim_end().to_owned(), tools, limits: Limits::default(), budget })
+}
+
+fn unbounded(budget: &errand_core::Budget, model: &ModelChoice) -> Option<(&'static str, &'static str)> {
+    match (budget.usd, model.price) {
+        (None, None) => Some(("usd", "no price is known for the model")),
+        (None, Some(_)) => Some(("usd", "none was asked for")),
+        _ => None,
+    }
+}
+
+fn ask_first(tools: &mut [ToolSpec], approve: &Approve) -> Result<(), Error> {
+    let asks = |tool: &ToolSpec| matches!(tool.executor, Executor::Worker | Executor::SubRun);
+    match approve {
+        Approve::Manifest => {}
+        Approve::Never => tools.iter_mut().for_each(|tool| tool.approval = Approval::Never),
+        Approve::Always => {
+            tools.iter_mut().filter(|tool| asks(tool)).for_each(|tool| tool.approval = Approval::Always);
+        }
+        Approve::Tools(names) => {
+            for name in names {
+                let known: Vec<&str> =
+                    tools.iter().filter(|tool| asks(tool)).map(|tool| tool.definition.name.as_str()).collect();
+                let known = known.join(", ");
+                let tool = tools.iter_mut().find(|tool| tool.definition.name == *name && asks(tool));
+                let tool = tool.ok_or_else(|| {
+                    let name = text::one_line(name, 64);
+                    Error::new(
+                        "unknown_tool",
+                        format!("no tool `{name}` can wait for approval in this run; these can: {known}"),
+                    )
+                })?;
+                tool.approval = Approval::Always;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All that a run starts with. Files are copied in now; later changes to the originals change nothing.
+pub(crate) async fn started(
+    host: &Host,
+    run: RunId,
+    config: RunConfig,
+    task: String,
+    files: &[PathBuf],
+    after: Option<RunId>,
+) -> Result<Started, Error> {
+    check_task(&task, config.limits.task_bytes)?;
+    let (history, base) = match after {
+        Some(run) => {
+            let log = host.driver.load(run).await?;
+            if !log.run.head.status.is_ended() {
+                let status = log.run.head.status.code();
+                let message =
+                    format!("run {run} has not ended ({status}): wait for it, or tell it something with `errand message`");
+                return Err(Error::new("run_not_ended", message));
+            }
+            (Some(host.driver.history_of(&log).await?), log.workspace())
+        }
+        None => (None, None),
+    };
+    let (workspace, files) = host.tools.import(run, base, files).await?;
+    Ok(Started { config, task, files, workspace, history, parent: None, withdrawn: None })
+}
+
+/// Checked before files are copied; the engine checks it again.
+pub(crate) fn check_task(task: &str, limit: u64) -> Result<(), Error> {
+    if task.trim().is_empty() {
+        return Err(errand_engine::Error::EmptyTask.into());
+    }
+    if task.len() as u64 > limit {
+        return Err(errand_engine::Error::TaskTooLong { bytes: task.len() as u64, limit }.into());
+    }
+    Ok(())
+}
+
+/// An id for a new run.
+pub(crate) fn new_run() -> RunId {
+    RunId::new(SystemWorld.now(), SystemWorld.entropy())
+}

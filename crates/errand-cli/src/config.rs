@@ -1,0 +1,274 @@
+//! Settings: flags, then `ERRAND_*` variables, then `errand.toml`, then defaults. The only place that reads the
+//! environment; everything else is handed what it needs.
+
+mod file;
+
+use crate::args::{Carry, Global, RunOptions};
+use crate::error::Error;
+use crate::text;
+use errand_core::{Budget, Usd, WhenExceeded};
+use errand_models::{Dialect, Secret};
+use file::File;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The environment, as far as anybody asks for it.
+pub(crate) trait Environment {
+    /// A variable that is set, not empty, and text.
+    fn text(&self, name: &str) -> Option<String>;
+    /// A variable that holds a path.
+    fn path(&self, name: &str) -> Option<PathBuf>;
+}
+
+/// The environment of this process.
+pub(crate) struct Process;
+
+#[expect(clippy::disallowed_methods, reason = "this is the config module: the one place that may")]
+impl Environment for Process {
+    fn text(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    }
+}
+
+/// All settings, resolved.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    /// The data folder.
+    pub(crate) data: PathBuf,
+    /// The model, if somebody named one.
+    pub(crate) model: Option<String>,
+    /// For the models.
+    pub(crate) models: errand_models::Settings,
+    /// What a run may spend.
+    pub(crate) budget: BudgetChoice,
+    /// Tools to ask a person for.
+    pub(crate) approve: Approve,
+    /// Tools on offer; the default set if nobody named any.
+    pub(crate) tools: Option<Vec<String>>,
+    /// Whether colours are wanted.
+    pub(crate) color: bool,
+    /// The settings file that was read.
+    pub(crate) file: Option<PathBuf>,
+    /// Where to look for interpreters that the system lacks.
+    pub(crate) search_path: Option<OsString>,
+    /// Who decides here, for the record.
+    pub(crate) user: String,
+}
+
+/// A bound that was given, taken away, or not spoken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound<T> {
+    Default,
+    None,
+    Some(T),
+}
+
+/// The budget as far as it was decided before the model is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BudgetChoice {
+    pub(crate) usd: Bound<Usd>,
+    pub(crate) tokens: Bound<u64>,
+    pub(crate) steps: u32,
+    pub(crate) active_ms: u64,
+    pub(crate) pause: bool,
+}
+
+/// Dollars when nobody says otherwise.
+const USD_DEFAULT: Usd = Usd::from_nanos(1_000_000_000);
+/// Tokens when nobody says otherwise and no price is known, so that there is a bound at all.
+const TOKENS_DEFAULT: u64 = 500_000;
+/// Model turns when nobody says otherwise.
+const STEPS_DEFAULT: u32 = 50;
+/// Time at work when nobody says otherwise, in milliseconds.
+const ACTIVE_DEFAULT: u64 = 30 * 60 * 1000;
+
+impl BudgetChoice {
+    /// The budget of a run whose model has a known price or not.
+    pub(crate) fn budget(&self, price_known: bool) -> Budget {
+        let usd = match self.usd {
+            Bound::Some(usd) => Some(usd),
+            Bound::Default if price_known => Some(USD_DEFAULT),
+            Bound::Default | Bound::None => None,
+        };
+        let tokens = match self.tokens {
+            Bound::Some(tokens) => Some(tokens),
+            Bound::Default if !price_known && self.usd == Bound::Default => Some(TOKENS_DEFAULT),
+            Bound::Default | Bound::None => None,
+        };
+        let when_exceeded = if self.pause { WhenExceeded::Pause } else { WhenExceeded::End };
+        Budget { usd, tokens, steps: self.steps, active_ms: self.active_ms, when_exceeded }
+    }
+}
+
+/// Which tools a person is asked for first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Approve {
+    /// As each tool's manifest says.
+    Manifest,
+    /// None.
+    Never,
+    /// All.
+    Always,
+    /// These, besides those whose manifest says so.
+    Tools(Vec<String>),
+}
+
+impl Config {
+    /// Resolves the settings of a command that runs nothing.
+    pub(crate) fn plain(global: &Global, environment: &dyn Environment) -> Result<Self, Error> {
+        Self::resolve(global, &RunOptions::default(), environment)
+    }
+
+    /// Resolves the settings of a command that carries runs on.
+    pub(crate) fn carrying(global: &Global, carry: &Carry, environment: &dyn Environment) -> Result<Self, Error> {
+        let options = RunOptions {
+            model_base_url: carry.model_base_url.clone(),
+            script_dir: carry.script_dir.clone(),
+            ..RunOptions::default()
+        };
+        Self::resolve(global, &options, environment)
+    }
+
+    /// Resolves all settings.
+    pub(crate) fn resolve(global: &Global, options: &RunOptions, environment: &dyn Environment) -> Result<Self, Error> {
+        let (file, path) = File::find(global.config.as_ref(), environment)?;
+        let variable = |name: &str| environment.text(name);
+        let given = |flag: &Option<String>, name: &str, filed: &Option<String>| {
+            flag.clone().or_else(|| variable(name)).or_else(|| filed.clone())
+        };
+        let budget = BudgetChoice {
+            usd: usd_bound(given(&options.budget, "ERRAND_BUDGET", &file.budget))?,
+            tokens: tokens_bound(given(&options.budget_tokens, "ERRAND_BUDGET_TOKENS", &file.budget_tokens))?,
+            steps: steps(given(&options.max_steps, "ERRAND_MAX_STEPS", &file.max_steps))?,
+            active_ms: active(given(&options.max_time, "ERRAND_MAX_TIME", &file.max_time))?,
+            pause: options.pause_at_budget || file.pause_at_budget,
+        };
+        let list = |flag: &[String], name: &str, filed: &Option<Vec<String>>| {
+            let flag = (!flag.is_empty()).then(|| flag.to_vec());
+            flag.or_else(|| variable(name).map(|text| text.split(',').map(|tool| tool.trim().to_owned()).collect()))
+                .or_else(|| filed.clone())
+        };
+        Ok(Self {
+            data: data_folder(global, &file, environment)?,
+            model: given(&options.model, "ERRAND_MODEL", &file.model),
+            models: model_settings(options, &file, environment)?,
+            budget,
+            approve: approve(list(&options.approve, "ERRAND_APPROVE", &file.approve)),
+            tools: list(&options.tools, "ERRAND_TOOLS", &file.tools),
+            // https://no-color.org: any value that is not empty.
+            color: environment.path("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb"),
+            file: path,
+            search_path: environment.path("PATH").map(PathBuf::into_os_string),
+            user: variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "user".to_owned()),
+        })
+    }
+}
+
+fn data_folder(global: &Global, file: &File, environment: &dyn Environment) -> Result<PathBuf, Error> {
+    let named = global.data.clone().or_else(|| environment.path("ERRAND_DATA")).or_else(|| file.data.clone());
+    if let Some(folder) = named {
+        return Ok(folder);
+    }
+    // https://specifications.freedesktop.org/basedir-spec/latest/ (checked 2026-11-21): relative values are ignored.
+    let xdg = environment.path("XDG_DATA_HOME").filter(|path| path.is_absolute());
+    xdg.or_else(|| environment.path("HOME").map(|home| home.join(".local/share")))
+        .map(|base| base.join("errand"))
+        .ok_or_else(|| {
+            Error::new("config_invalid", "no home folder is known: name a data folder with --data or ERRAND_DATA")
+        })
+}
+
+fn model_settings(
+    options: &RunOptions,
+    file: &File,
+    environment: &dyn Environment,
+) -> Result<errand_models::Settings, Error> {
+    let variable = |name: &str| environment.text(name).map(|value| value.trim().to_owned());
+    let mut prices = std::collections::BTreeMap::new();
+    for (name, price) in &file.prices {
+        let price = price.nanos().ok_or_else(|| {
+            Error::new("config_invalid", format!("the price of `{name}` in errand.toml is negative or not a number"))
+        })?;
+        prices.insert(name.clone(), price);
+    }
+    let defaults = errand_models::Settings::default();
+    let dialect = variable("ERRAND_MODEL_DIALECT").or_else(|| file.model_dialect.clone());
+    Ok(errand_models::Settings {
+        base_url: options
+            .model_base_url
+            .clone()
+            .or_else(|| variable("ERRAND_MODEL_BASE_URL"))
+            .or_else(|| file.model_base_url.clone()),
+        api_key: variable("ERRAND_MODEL_API_KEY").map(Secret::new),
+        openai_key: variable("OPENAI_API_KEY").map(Secret::new),
+        ollama_url: variable("ERRAND_OLLAMA_URL").or_else(|| file.ollama_url.clone()).unwrap_or(defaults.ollama_url),
+        dialect: dialect.map_or(Ok(Dialect::Auto), |text| Dialect::parse(&text))?,
+        reasoning_summaries: file.reasoning_summaries,
+        prices,
+        script_dir: options
+            .script_dir
+            .clone()
+            .or_else(|| environment.path("ERRAND_SCRIPT_DIR"))
+            .or_else(|| file.script_dir.clone()),
+        ..errand_models::Settings::default()
+    })
+}
+
+fn approve(names: Option<Vec<String>>) -> Approve {
+    match names {
+        None => Approve::Manifest,
+        Some(names) if names.iter().any(|name| name == "always") => Approve::Always,
+        Some(names) if names.iter().any(|name| name == "never") => Approve::Never,
+        Some(names) => Approve::Tools(names.into_iter().filter(|name| !name.is_empty()).collect()),
+    }
+}
+
+fn usd_bound(given: Option<String>) -> Result<Bound<Usd>, Error> {
+    match given.as_deref().map(str::trim) {
+        None => Ok(Bound::Default),
+        Some("none") => Ok(Bound::None),
+        Some(given) => text::parse_usd(given).map(Bound::Some).ok_or_else(|| {
+            let given = text::one_line(given, 40);
+            Error::new("budget_invalid", format!("`{given}` is no budget: give dollars such as 0.50, or `none`"))
+        }),
+    }
+}
+
+fn tokens_bound(given: Option<String>) -> Result<Bound<u64>, Error> {
+    match given.as_deref().map(str::trim) {
+        None => Ok(Bound::Default),
+        Some("none") => Ok(Bound::None),
+        Some(given) => number(given, "a number of tokens, or `none`").map(Bound::Some),
+    }
+}
+
+fn steps(given: Option<String>) -> Result<u32, Error> {
+    given.map_or(Ok(STEPS_DEFAULT), |given| number(&given, "a number of model turns"))
+}
+
+fn active(given: Option<String>) -> Result<u64, Error> {
+    given.map_or(Ok(ACTIVE_DEFAULT), |given| duration(&given))
+}
+
+/// A duration as a person writes it, in milliseconds.
+pub(crate) fn duration(given: &str) -> Result<u64, Error> {
+    text::parse_duration(given).ok_or_else(|| {
+        let given = text::one_line(given, 40);
+        Error::new("duration_invalid", format!("`{given}` is no duration: give one such as 90s, 30m or 2h"))
+    })
+}
+
+fn number<T: std::str::FromStr>(given: &str, wanted: &str) -> Result<T, Error> {
+    given
+        .trim()
+        .replace('_', "")
+        .parse()
+        .map_err(|_| Error::new("number_invalid", format!("`{}` is not {wanted}", text::one_line(given, 40))))
+}
+
+#[cfg(test)]
+mod tests;

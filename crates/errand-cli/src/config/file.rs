@@ -1,0 +1,100 @@
+//! `errand.toml`.
+
+use super::Environment;
+use crate::error::Error;
+use crate::text;
+use errand_core::Price;
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Longest settings file read, in bytes.
+const BYTES_MAX: u64 = 1 << 20;
+
+/// All that a settings file may hold. Keys are not among it: they come from the environment only.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    pub(super) data: Option<PathBuf>,
+    pub(super) model: Option<String>,
+    pub(super) model_base_url: Option<String>,
+    pub(super) model_dialect: Option<String>,
+    pub(super) ollama_url: Option<String>,
+    pub(super) reasoning_summaries: bool,
+    pub(super) script_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "text_or_number")]
+    pub(super) budget: Option<String>,
+    #[serde(deserialize_with = "text_or_number")]
+    pub(super) budget_tokens: Option<String>,
+    pub(super) pause_at_budget: bool,
+    #[serde(deserialize_with = "text_or_number")]
+    pub(super) max_steps: Option<String>,
+    pub(super) max_time: Option<String>,
+    pub(super) approve: Option<Vec<String>>,
+    pub(super) tools: Option<Vec<String>>,
+    pub(super) prices: BTreeMap<String, Dollars>,
+}
+
+/// US dollars per million tokens.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Dollars {
+    input: f64,
+    cached_input: Option<f64>,
+    output: f64,
+}
+
+impl Dollars {
+    pub(super) fn nanos(self) -> Option<Price> {
+        let nanos = |dollars: f64| (0.0..=1e6).contains(&dollars).then(|| (dollars * 1e9).round() as u64);
+        Some(Price {
+            input: nanos(self.input)?,
+            cached_input: nanos(self.cached_input.unwrap_or(self.input))?,
+            output: nanos(self.output)?,
+        })
+    }
+}
+
+impl File {
+    /// The settings file that was named, else the one in the current folder, else the user's, else nothing.
+    pub(super) fn find(named: Option<&PathBuf>, environment: &dyn Environment) -> Result<(Self, Option<PathBuf>), Error> {
+        let named = named.cloned().or_else(|| environment.path("ERRAND_CONFIG"));
+        if let Some(path) = named {
+            return Ok((Self::read(&path)?, Some(path)));
+        }
+        let here = Some(PathBuf::from("errand.toml"));
+        let xdg = environment.path("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+        let user = xdg.or_else(|| environment.path("HOME").map(|home| home.join(".config")));
+        let user = user.map(|folder| folder.join("errand/errand.toml"));
+        match here.into_iter().chain(user).find(|path| path.is_file()) {
+            Some(path) => Ok((Self::read(&path)?, Some(path))),
+            None => Ok((Self::default(), None)),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, Error> {
+        let failed = |reason: String| {
+            Error::new("config_invalid", format!("the settings file {} cannot be used: {reason}", text::path(path)))
+        };
+        let length = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+        if length > BYTES_MAX {
+            return Err(failed(format!("it has {length} bytes, at most {BYTES_MAX} are read")));
+        }
+        let content = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        Self::parse(&content).map_err(failed)
+    }
+
+    pub(super) fn parse(content: &str) -> Result<Self, String> {
+        toml::from_str(content).map_err(|error| text::neutral(error.to_string().trim()))
+    }
+}
+
+/// Takes `budget = 0.5` and `budget = "none"` alike.
+fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::String(text) => Ok(Some(text)),
+        toml::Value::Integer(number) => Ok(Some(number.to_string())),
+        toml::Value::Float(number) => Ok(Some(number.to_string())),
+        other => Err(serde::de::Error::custom(format!("expected a number or a text, found {}", other.type_str()))),
+    }
+}

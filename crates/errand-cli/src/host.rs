@@ -1,0 +1,134 @@
+//! The composition root: builds the adapters over one data folder, carries runs on, and lets go in good order.
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::error::Error;
+use crate::live::{Live, Sender};
+use crate::toolbox::Toolbox;
+use errand_core::{Due, RunId, Status};
+use errand_engine::ports::{Models, Queue, Store, Watch, World};
+use errand_engine::{Adapters, Driver, Settings, worker};
+use errand_models::Providers;
+use errand_store_local::{DataFolder, LocalQueue, Mode, QueueLimits, SystemWorld};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::{AbortHandle, JoinSet};
+
+/// Steps carried out at a time: they wait for models most of the time.
+const STEPS: usize = 32;
+/// Tool calls carried out at a time: they take processor time.
+const CALLS: usize = 8;
+/// How often overdue runs are looked after.
+const SWEEP: Duration = Duration::from_secs(5);
+/// Overdue runs looked after at a time.
+const SWEEP_RUNS: u32 = 100;
+/// How long work under way may go on once the process is asked to stop.
+const FINISH: Duration = Duration::from_secs(3);
+/// How long handing back may take then.
+const HAND_BACK: Duration = Duration::from_secs(1);
+
+/// Everything that carries runs on, over a data folder that this process owns.
+pub(crate) struct Host {
+    pub(crate) folder: DataFolder,
+    pub(crate) driver: Driver,
+    pub(crate) models: Arc<Providers>,
+    pub(crate) tools: Arc<Toolbox>,
+    pub(crate) live: UnboundedReceiver<Live>,
+    queue: LocalQueue,
+    workers: JoinSet<()>,
+    sweeper: Option<AbortHandle>,
+    control: Option<Control>,
+}
+
+impl Host {
+    /// Takes the data folder and builds the adapters. Nothing is carried on yet.
+    pub(crate) fn open(config: &Config, command: &str) -> Result<Self, Error> {
+        let world: Arc<dyn World> = Arc::new(SystemWorld);
+        let models = Arc::new(Providers::new(&config.models)?);
+        let folder = DataFolder::open(&config.data, Mode::Own { command: command.to_owned() }, Arc::clone(&world))?;
+        let tools = Arc::new(Toolbox::new(config, folder.blobs())?);
+        let queue = LocalQueue::new(Arc::clone(&world), QueueLimits::default());
+        let (sender, live) = unbounded_channel();
+        let adapters = Adapters {
+            store: Arc::clone(folder.store()) as Arc<dyn Store>,
+            queue: Arc::new(queue.clone()) as Arc<dyn Queue>,
+            models: Arc::clone(&models) as Arc<dyn Models>,
+            tools: tools.tools(),
+            world,
+            watch: Arc::new(Sender(sender)) as Arc<dyn Watch>,
+        };
+        let driver = Driver::new(adapters, settings());
+        Ok(Self { folder, driver, models, tools, live, queue, workers: JoinSet::new(), sweeper: None, control: None })
+    }
+
+    /// Begins to carry runs on: workers, the sweep, the control socket. Unfinished runs are taken up again.
+    pub(crate) async fn start(&mut self) -> Result<(), Error> {
+        self.workers.spawn(worker::serve(self.driver.clone(), Arc::clone(self.queue.steps()) as _, STEPS));
+        self.workers.spawn(worker::serve(self.driver.clone(), Arc::clone(self.queue.calls()) as _, CALLS));
+        match Control::serve(self.folder.path(), self.driver.clone()) {
+            Ok(control) => self.control = Some(control),
+            Err(error) => tracing::warn!(%error, "no control socket: other processes cannot decide on these runs"),
+        }
+        for run in self.unfinished().await? {
+            self.driver.revive(run).await?;
+        }
+        self.sweeper = Some(tokio::spawn(sweep(self.driver.clone(), self.queue.clone())).abort_handle());
+        Ok(())
+    }
+
+    /// Runs that have not ended.
+    pub(crate) async fn unfinished(&self) -> Result<Vec<RunId>, Error> {
+        Ok(self.folder.store().unfinished().await?)
+    }
+
+    /// Runs among them that can go on without a person.
+    pub(crate) async fn able(&self) -> Result<Vec<RunId>, Error> {
+        let mut able = Vec::new();
+        for run in self.unfinished().await? {
+            let Some(last) = self.folder.store().last(run).await? else { continue };
+            let head = &last.head;
+            if head.status == Status::Running || (matches!(head.due, Due::Calls { .. }) && head.due.deadline().is_some()) {
+                able.push(run);
+            }
+        }
+        Ok(able)
+    }
+
+    /// Lets go: nothing new begins, what is under way gets a few seconds, the rest is handed back, the store is closed.
+    /// Takes less than 5 s.
+    pub(crate) async fn close(mut self) -> Result<(), Error> {
+        self.control = None;
+        if let Some(sweeper) = &self.sweeper {
+            sweeper.abort();
+        }
+        self.queue.close();
+        if tokio::time::timeout(FINISH, finished(&mut self.workers)).await.is_err() {
+            self.driver.hand_back();
+            let _ = tokio::time::timeout(HAND_BACK, finished(&mut self.workers)).await;
+            self.workers.abort_all();
+        }
+        Ok(self.folder.close().await?)
+    }
+}
+
+/// A laptop has no other worker to share with and no time-out above it: one message may lead to a whole run.
+fn settings() -> Settings {
+    Settings { records_per_message: 1_000, ..Settings::default() }
+}
+
+async fn sweep(driver: Driver, queue: LocalQueue) {
+    loop {
+        if let Err(error) = driver.sweep(SWEEP_RUNS).await {
+            tracing::warn!(code = error.code(), %error, "the sweep failed");
+        }
+        for message in queue.take_dead() {
+            tracing::warn!(run = %message.run(), "a message was delivered too often");
+        }
+        tokio::time::sleep(SWEEP).await;
+    }
+}
+
+async fn finished(workers: &mut JoinSet<()>) {
+    while workers.join_next().await.is_some() {}
+}

@@ -1,0 +1,59 @@
+//! What the driver tells of runs as they go forward, on its way to whoever shows it.
+
+use errand_core::{CallId, RunId, Sealed};
+use errand_engine::ports::{Delta, Watch};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Something that happened to a run just now.
+#[derive(Debug)]
+pub(crate) enum Live {
+    Recorded { run: RunId, record: Sealed },
+    Attempt { run: RunId, record: u64, attempt: u32 },
+    Delta { run: RunId, record: u64, delta: Delta },
+    Calling { run: RunId, call: CallId },
+    Called { run: RunId, call: CallId },
+}
+
+impl Live {
+    pub(crate) fn run(&self) -> RunId {
+        match self {
+            Live::Recorded { run, .. }
+            | Live::Attempt { run, .. }
+            | Live::Delta { run, .. }
+            | Live::Calling { run, .. }
+            | Live::Called { run, .. } => *run,
+        }
+    }
+}
+
+/// The driver's side of the channel. Replies are bounded in length, so what can lie in it is bounded as well.
+pub(crate) struct Sender(pub(crate) UnboundedSender<Live>);
+
+impl Sender {
+    fn send(&self, live: Live) {
+        // Nobody looks on any longer: the runs go on all the same.
+        let _ = self.0.send(live);
+    }
+}
+
+impl Watch for Sender {
+    fn recorded(&self, run: RunId, record: &Sealed) {
+        self.send(Live::Recorded { run, record: record.clone() });
+    }
+
+    fn attempt(&self, run: RunId, record: u64, attempt: u32) {
+        self.send(Live::Attempt { run, record, attempt });
+    }
+
+    fn delta(&self, run: RunId, record: u64, delta: Delta) {
+        self.send(Live::Delta { run, record, delta });
+    }
+
+    fn calling(&self, run: RunId, call: CallId) {
+        self.send(Live::Calling { run, call });
+    }
+
+    fn called(&self, run: RunId, call: CallId) {
+        self.send(Live::Called { run, call });
+    }
+}

@@ -1,0 +1,106 @@
+//! The tools of a laptop: the built-in ones, with boxes on this machine.
+
+use crate::config::Config;
+use crate::error::Error;
+use errand_core::{InputFile, RunId, Snapshot, ToolSpec};
+use errand_engine::ports::{Blobs, Tools};
+use errand_sandbox::{EngineConfig, Manifest, Node};
+use errand_store_local::LocalBlobs;
+use errand_tools::{Registry, ToolBox, Workspaces};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The tools, and the workspaces of the runs at work here.
+pub(crate) struct Toolbox {
+    registry: Arc<Registry>,
+    workspaces: Arc<Workspaces>,
+    blobs: Arc<LocalBlobs>,
+}
+
+impl Toolbox {
+    /// Over the data folder. The host is probed when the first box is needed.
+    pub(crate) fn new(config: &Config, blobs: &Arc<LocalBlobs>) -> Result<Self, Error> {
+        let root = config.data.join("workspaces");
+        let boxes = engine_config(config);
+        let workspaces =
+            Workspaces::at(root, boxes, Arc::clone(blobs) as Arc<dyn Blobs>).map_err(|error| workspace(&error))?;
+        Ok(Self { registry: Arc::new(registry()?), workspaces: Arc::new(workspaces), blobs: Arc::clone(blobs) })
+    }
+
+    /// As the engine knows them.
+    pub(crate) fn tools(&self) -> Arc<dyn Tools> {
+        Arc::new(ToolBox::new(Arc::clone(&self.registry), Arc::clone(&self.workspaces)))
+    }
+
+    /// The tools called `names`; the default set if none are named.
+    pub(crate) fn specs(&self, names: Option<&[String]>) -> Result<Vec<ToolSpec>, Error> {
+        match names {
+            None => Ok(self.registry.default_set()),
+            Some(names) => self.registry.specs(names).map_err(|error| Error::chain(error.code(), &error)),
+        }
+    }
+
+    /// All tools there are.
+    pub(crate) fn known() -> Result<Vec<ToolSpec>, Error> {
+        let registry = registry()?;
+        registry.specs(&registry.names()).map_err(|error| Error::chain(error.code(), &error))
+    }
+
+    /// Copies files into the workspace of a new run. `base` is the workspace it goes on from; a file of the same name
+    /// takes the place of the one there.
+    pub(crate) async fn import(
+        &self,
+        run: RunId,
+        base: Option<Snapshot>,
+        files: &[PathBuf],
+    ) -> Result<(Option<Snapshot>, Vec<InputFile>), Error> {
+        if files.is_empty() {
+            return Ok((base, Vec::new()));
+        }
+        let imported = self.workspaces.import(run, files.to_vec()).await;
+        let (files, workspace) = imported.map_err(|error| workspace(&error))?;
+        match (base, workspace) {
+            (Some(base), Some(added)) => Ok((Some(self.joined(base, added)?), files)),
+            (base, added) => Ok((added.or(base), files)),
+        }
+    }
+
+    /// The workspace `base` with the files of `added` in it.
+    fn joined(&self, base: Snapshot, added: Snapshot) -> Result<Snapshot, Error> {
+        let mut entries = self.entries(&base)?;
+        entries.extend(self.entries(&added)?);
+        let bytes = serde_json::to_vec(&Written { schema: 1, entries }).unwrap_or_default();
+        // A file that takes the place of a folder, say, makes a workspace that cannot be.
+        let manifest = Manifest::from_bytes(&bytes).map_err(|error| Error::chain(error.code(), &error))?;
+        let manifest = self.blobs.put_blocking(&manifest.to_bytes())?;
+        Ok(Snapshot { turn: base.turn.max(added.turn) + 1, manifest })
+    }
+
+    fn entries(&self, snapshot: &Snapshot) -> Result<BTreeMap<String, Node>, Error> {
+        let manifest = crate::files::manifest(Some(*snapshot), &self.blobs)?;
+        Ok(manifest.entries().map(|(path, node)| (path.to_owned(), node.clone())).collect())
+    }
+}
+
+/// A manifest as the sandbox writes it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    schema: u32,
+    entries: BTreeMap<String, Node>,
+}
+
+/// How boxes are made on this machine.
+pub(crate) fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig { search_path: config.search_path.clone(), ..EngineConfig::default() }
+}
+
+fn registry() -> Result<Registry, Error> {
+    Registry::built_in().map_err(|error| Error::chain(error.code(), &error))
+}
+
+/// What went wrong with a run's files.
+pub(crate) fn workspace(error: &errand_tools::WorkspaceError) -> Error {
+    Error::chain(error.code(), error)
+}
