@@ -10,7 +10,7 @@
 //! Every call gets a fresh box; only the workspace lives on between calls. Everything blocks: from asynchronous code, call
 //! it on a thread for that (`spawn_blocking`). There is no network in a box, no fallback to anything weaker, no
 //! dependency on another crate of Errand, and no code for other systems than Linux, where the tier is reported absent.
-//! Unit tests stand beside the code, those that need real boxes in `tests/`.
+//! Unit tests stand beside the code, those that need real boxes in `tests/it`.
 
 // Also built for tests on Linux, so that it stays in step.
 #[cfg(any(test, not(target_os = "linux")))]
