@@ -1,1 +1,3 @@
-//! One integration binary.
+//! The cross-crate tests, in one binary.
+
+mod sim;

@@ -2,7 +2,8 @@
 //!
 //! One module per subcommand, each with an `Args` and a `run`:
 //! - [`check`]: everything that must hold before a change lands;
-//! - [`edges`]: which crate may depend on which.
+//! - [`edges`]: which crate may depend on which;
+//! - [`sim`]: seeds of the simulation, to search and to replay.
 //!
 //! [`cargo`] starts cargo for them. Absent here: anything the `errand` binary does for its users.
 //! Tests stand beside each module; `edges` is tested on the real workspace too.
@@ -12,6 +13,7 @@
 mod cargo;
 mod check;
 mod edges;
+mod sim;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -29,12 +31,15 @@ enum Command {
     Check(check::Args),
     /// Fail when a crate of the workspace depends on something it must not.
     Edges(edges::Args),
+    /// Live through seeds of the simulation; with --seed, replay one and print what happened.
+    Sim(sim::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Check(args) => check::run(&args),
         Command::Edges(args) => edges::run(&args),
+        Command::Sim(args) => sim::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,8 +2,8 @@
 
 use crate::event::{Event, Started};
 use crate::{
-    Booked, CallId, Consumed, Decision, Hash, Input, Item, ItemBody, ItemKey, Nonce, Observation, Outcome, Record,
-    RecordError, Rejection, Run, RunId, SCHEMA, Sealed, Snapshot, Timestamp,
+    Booked, CallId, Consumed, Decision, Hash, Input, Item, ItemBody, ItemKey, Nonce, Observation, Record, RecordError,
+    Rejection, Run, RunId, SCHEMA, Sealed, Snapshot, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -191,26 +191,13 @@ impl RunLog {
         Self::fold(id, records, [])
     }
 
-    /// What a fork at record `number` has to know of the calls that were pending there: the origin's later word, its
-    /// results, and `unknown` for what was sent and has no receipt.
+    /// What a fork at record `number` has to know of the calls that were pending there: the origin's later word on them,
+    /// and its results. A call that was sent and has no receipt yet is not among them: the fork waits for its fence like
+    /// the origin, and learns the receipt or that the outcome is unknown.
     pub fn carried(&self, number: u64) -> Vec<Observation> {
         let Some(record) = self.record(number) else { return Vec::new() };
         let pending = record.head.due.calls().iter().filter(|call| call.state != crate::CallState::Done);
-        pending
-            .filter_map(|call| {
-                let known = self.observation(call.id).or_else(|| self.result(call.id).cloned());
-                let sent =
-                    self.items.keys().any(|key| matches!(key, ItemKey::Fence { call: fenced, .. } if *fenced == call.id));
-                let unknown = || {
-                    let reason = format!("run {} sent this call and had no receipt when the fork was made", self.run.id);
-                    Observation::free(call.id, Outcome::Unknown { reason })
-                };
-                match call.class {
-                    crate::Class::Effectful => known.or_else(|| sent.then(unknown)),
-                    _ => known,
-                }
-            })
-            .collect()
+        pending.filter_map(|call| self.observation(call.id).or_else(|| self.result(call.id).cloned())).collect()
     }
 
     /// Attempts that records have put on the books.

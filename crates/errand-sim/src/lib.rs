@@ -23,6 +23,7 @@ use errand_core::{
 use errand_engine::ports::{Delivery, Message};
 use errand_engine::{Adapters, Bug, Bugs, Disposition, Driver, Settings};
 use std::future::Future;
+use std::ops::AddAssign;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +46,17 @@ pub struct Stats {
     pub digest: Hash,
 }
 
+impl AddAssign for Stats {
+    fn add_assign(&mut self, other: Stats) {
+        self.runs += other.runs;
+        self.commits += other.commits;
+        self.messages += other.messages;
+        self.model_calls += other.model_calls;
+        self.tool_calls += other.tool_calls;
+        self.digest = other.digest;
+    }
+}
+
 /// An invariant that did not hold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("seed {seed}: {what}")]
@@ -58,30 +70,23 @@ pub struct Violation {
 }
 
 /// Lives through one seed: first with faults, then without, until every run has ended. With `bug`, one rule of the
-/// protocol is missing.
-pub fn simulate(seed: u64, bug: Option<Bug>, traced: bool) -> Result<Stats, Violation> {
+/// protocol is missing. With `traced`, tells what happened.
+pub fn simulate(seed: u64, bug: Option<Bug>, traced: bool) -> Result<(Stats, Vec<String>), Violation> {
     let sim = Sim::new(seed, traced);
-    let result = Executor::new(sim.clone(), bug).live();
-    let what = match result {
-        Ok(()) => match check::at_rest(&sim) {
-            Ok(()) => {
-                let digest = check::digest(&sim);
-                let state = sim.lock();
-                return Ok(Stats {
-                    runs: state.runs.len() as u64,
-                    commits: state.truth.commits,
-                    messages: state.truth.sent,
-                    model_calls: state.truth.model_calls,
-                    tool_calls: state.truth.tool_calls,
-                    digest,
-                });
-            }
-            Err(what) => what,
-        },
-        Err(what) => what,
+    let held = Executor::new(sim.clone(), bug).live().and_then(|()| check::at_rest(&sim));
+    let digest = check::digest(&sim);
+    let mut state = sim.lock();
+    let trace = state.trace.take().unwrap_or_default();
+    held.map_err(|what| Violation { seed, what, trace: trace.clone() })?;
+    let stats = Stats {
+        runs: state.runs.len() as u64,
+        commits: state.truth.commits,
+        messages: state.truth.sent,
+        model_calls: state.truth.model_calls,
+        tool_calls: state.truth.tool_calls,
+        digest,
     };
-    let trace = sim.lock().trace.take().unwrap_or_default();
-    Err(Violation { seed, what, trace })
+    Ok((stats, trace))
 }
 
 const SETTINGS: Settings = Settings {
@@ -418,8 +423,11 @@ impl Executor {
         };
         for run in unfinished {
             let driver = self.driver();
+            let sim = self.sim.clone();
             self.spawn(Some(run), false, async move {
-                drop(driver.revive(run).await);
+                while driver.revive(run).await.is_err() {
+                    sim.sleep_ms(1_000).await;
+                }
             });
         }
     }

@@ -23,8 +23,7 @@ pub struct Forked {
     /// Something said to the model before it goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What came in the origin of the calls pending at that record: receipts, results, and `unknown` where a call was
-    /// sent and has no receipt. The fork sends none of them again.
+    /// What came in the origin of the calls pending at that record. The fork sends none of them again.
     pub carried: Vec<Observation>,
 }
 
@@ -56,19 +55,15 @@ impl Forked {
 
     fn carry(&self, run: &Run, head: &mut Head, mut calls: Vec<PendingCall>) -> Vec<PendingCall> {
         for call in calls.iter_mut().filter(|call| call.state != CallState::Done) {
-            match self.carried.iter().find(|observation| observation.call == call.id) {
-                Some(observation) => {
-                    call.state = match observation.outcome {
-                        Outcome::Unknown { .. } => CallState::Unknown,
-                        _ => CallState::Done,
-                    };
-                    let tool = call.tool.clone();
-                    let unpaid = Observation { spent: Amount::ZERO, sandbox_ms: 0, ..observation.clone() };
-                    run.note_observation(head, &unpaid, &tool);
-                }
-                // Nobody has sent it yet. Origin and forks share its fence, so at most one of them ever will.
-                None => {}
-            }
+            // What nobody has sent yet may still be sent: origin and forks share its fence, so by one of them at most.
+            let Some(observation) = self.carried.iter().find(|observation| observation.call == call.id) else { continue };
+            call.state = match observation.outcome {
+                Outcome::Unknown { .. } => CallState::Unknown,
+                _ => CallState::Done,
+            };
+            let tool = call.tool.clone();
+            let unpaid = Observation { spent: Amount::ZERO, sandbox_ms: 0, ..observation.clone() };
+            run.note_observation(head, &unpaid, &tool);
         }
         let sub_runs = calls.iter().filter(|call| matches!(call.state, CallState::SubRun { .. })).count();
         for call in &mut calls {

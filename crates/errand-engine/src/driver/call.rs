@@ -120,7 +120,7 @@ impl Driver {
 
     /// Writes down what came of a call, first where its fence is, and tells the run. If there was a word on it already,
     /// that one stands.
-    async fn receive(&self, home: RunId, run: RunId, observation: Observation) -> Result<(), Error> {
+    pub(super) async fn receive(&self, home: RunId, run: RunId, observation: Observation) -> Result<(), Error> {
         let call = observation.call;
         self.result(home, observation).await?;
         if home != run

@@ -4,8 +4,8 @@ use crate::bugs::Bug;
 use crate::error::Error;
 use crate::ports::{DueEntry, Loaded, Message};
 use errand_core::{
-    Budget, CallId, CallState, Class, Effect, Executor, History, ItemBody, Making, Next, Observation, Outcome, Parent, PendingCall,
-    RunConfig, RunId, RunLog, Started, Status, Timestamp,
+    Budget, CallId, CallState, Class, Effect, Executor, History, ItemBody, Making, Next, Observation, Outcome, Parent,
+    PendingCall, RunConfig, RunId, RunLog, Started, Status, Timestamp,
 };
 
 impl Driver {
@@ -30,7 +30,7 @@ impl Driver {
         }
         // What arrived while the record was made has sent its message to a number that is taken by now.
         if matches!(log.next(self.world.now()), Next::Commit { .. }) {
-            self.send_step(run, log.run.number + 1, None).await?;
+            return self.send_step(run, log.run.number + 1, None).await;
         }
         let mut again = None;
         if log.run.head.status.is_ended() {
@@ -44,17 +44,21 @@ impl Driver {
     /// Effectful calls that were under way when the run ended and never got a receipt: once their workers must be dead,
     /// their receipt says `unknown`. Returns when to look again.
     async fn surface_unknown(&self, log: &RunLog) -> Result<Option<Timestamp>, Error> {
+        let run = log.run.id;
         let now = self.world.now();
         let mut again = None;
         for call in log.run.head.due.calls().iter().filter(|call| call.class == Class::Effectful) {
-            let Some(over) = fences(log, call.id).iter().map(|fence| fence.1).max() else { continue };
             if log.result(call.id).is_some() {
                 continue;
             }
+            // A fork shares the fences of its origin's calls.
+            let home = log.record(call.id.record).map_or(run, |record| record.run);
+            let fences = if home == run { fences(log, call.id) } else { fences(&self.load(home).await?, call.id) };
+            let Some(over) = fences.iter().map(|fence| fence.1).max() else { continue };
             if over > now {
                 again = Some(again.map_or(over, |again: Timestamp| again.min(over)));
             } else {
-                self.result(log.run.id, lost(call.id, Class::Effectful, true)).await?;
+                self.receive(home, run, lost(call.id, Class::Effectful, true)).await?;
             }
         }
         Ok(again)
