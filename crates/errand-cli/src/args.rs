@@ -381,7 +381,7 @@ pub(crate) struct Demo {
     /// Which one
     #[arg(value_enum)]
     pub(crate) name: DemoName,
-    /// For `data`: another CSV file
+    /// Another file to work on: for `data` any CSV file, for `code` cases (columns numeral and value)
     pub(crate) file: Option<PathBuf>,
     /// Where to put the files it makes [default: ./errand-demo-data or ./errand-demo-code]
     #[arg(long, short, value_name = "DIR")]

@@ -45,7 +45,7 @@ impl Host {
     /// Takes the data folder and builds the adapters. Nothing is carried on yet.
     pub(crate) fn open(config: &Config, command: &str) -> Result<Self, Error> {
         let world: Arc<dyn World> = Arc::new(SystemWorld);
-        let models = Arc::new(Providers::new(&config.models)?);
+        let models = Arc::new(providers(config)?);
         let folder = DataFolder::open(&config.data, Mode::Own { command: command.to_owned() }, Arc::clone(&world))?;
         let tools = Arc::new(Toolbox::new(config, folder.blobs())?);
         let queue = LocalQueue::new(Arc::clone(&world), QueueLimits::default());
@@ -110,6 +110,22 @@ impl Host {
         }
         Ok(self.folder.close().await?)
     }
+}
+
+/// The models, with the scripts of the demos. Scripts of the user go before them.
+pub(crate) fn providers(config: &Config) -> Result<Providers, Error> {
+    const DEMOS: [(&str, &str); 2] = [
+        ("data", include_str!("../../errand-models/scripts/data.toml")),
+        ("code", include_str!("../../errand-models/scripts/code.toml")),
+    ];
+    let mut providers = Providers::new(&config.models)?;
+    for (name, text) in DEMOS {
+        let scripts = providers.scripts();
+        if scripts.list().all(|(known, _)| known != name) {
+            scripts.add(name, text).map_err(|error| Error::chain("script_broken", &error))?;
+        }
+    }
+    Ok(providers)
 }
 
 /// A laptop has no other worker to share with and no time-out above it: one message may lead to a whole run.

@@ -11,7 +11,7 @@ pub(crate) enum Live {
     Attempt { run: RunId, record: u64, attempt: u32 },
     Delta { run: RunId, record: u64, delta: Delta },
     Calling { run: RunId, call: CallId },
-    Called { run: RunId, call: CallId },
+    Called { run: RunId },
 }
 
 impl Live {
@@ -53,7 +53,7 @@ impl Watch for Sender {
         self.send(Live::Calling { run, call });
     }
 
-    fn called(&self, run: RunId, call: CallId) {
-        self.send(Live::Called { run, call });
+    fn called(&self, run: RunId, _: CallId) {
+        self.send(Live::Called { run });
     }
 }

@@ -58,11 +58,13 @@ pub(crate) enum Kind {
         text: String,
     },
     ToolCall {
+        #[serde(serialize_with = "as_text")]
         call: CallId,
         tool: String,
         arguments: String,
     },
     ToolCallRefused {
+        #[serde(serialize_with = "as_text")]
         call: CallId,
         tool: String,
         arguments: String,
@@ -70,6 +72,7 @@ pub(crate) enum Kind {
         error: String,
     },
     ToolResult {
+        #[serde(serialize_with = "as_text")]
         call: CallId,
         tool: String,
         outcome: &'static str,
@@ -79,26 +82,31 @@ pub(crate) enum Kind {
         sandbox_ms: u64,
     },
     ApprovalNeeded {
+        #[serde(serialize_with = "as_text")]
         call: CallId,
         tool: String,
         arguments: String,
     },
     QuestionAsked {
+        #[serde(serialize_with = "as_text")]
         call: CallId,
         arguments: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         until: Option<String>,
     },
     TimerSet {
+        #[serde(serialize_with = "as_text")]
         call: CallId,
         until: String,
     },
     OutcomeUnknown {
+        #[serde(serialize_with = "as_text")]
         call: CallId,
         tool: String,
         arguments: String,
     },
     Decided {
+        #[serde(serialize_with = "as_text")]
         call: CallId,
         decision: &'static str,
         by: String,
@@ -147,6 +155,11 @@ pub(crate) enum Kind {
     },
 }
 
+/// Call ids read as they are given to commands: `2.0`.
+fn as_text<S: serde::Serializer>(call: &CallId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(call)
+}
+
 /// Tool and arguments of a call that was asked for.
 #[derive(Debug, Clone)]
 struct Asked {
@@ -173,10 +186,10 @@ impl Projector {
     /// The events of the next record.
     pub(crate) fn push(&mut self, record: &Record) -> Vec<PublicEvent> {
         let mut kinds = self.happened(record);
-        self.states(&record.head, &mut kinds);
         if !record.books.is_empty() || record.head.status.is_ended() {
             kinds.push(usage(&record.head));
         }
+        self.states(&record.head, &mut kinds);
         kinds.extend(ending(record));
         let at = text::time(record.at);
         let number = |kind| {
@@ -184,6 +197,11 @@ impl Projector {
             PublicEvent { seq: self.seq, run: self.run.unwrap_or(record.run), record: record.number, at: at.clone(), kind }
         };
         kinds.into_iter().map(number).collect()
+    }
+
+    /// The tool that a call named.
+    pub(crate) fn tool(&self, call: CallId) -> &str {
+        self.calls.get(&call).map_or("", |asked| &asked.tool)
     }
 
     fn happened(&mut self, record: &Record) -> Vec<Kind> {

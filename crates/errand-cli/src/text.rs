@@ -1,6 +1,6 @@
 //! Text for people: what may reach a terminal, and how sizes, times and amounts read.
 
-use errand_core::{Spent, Timestamp, Usd};
+use errand_core::{Timestamp, Usd};
 use std::path::Path;
 
 /// Text from a model, a tool or a file with everything taken out that a terminal would act on: escape sequences and
@@ -156,11 +156,6 @@ pub(crate) fn parse_duration(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.checked_mul(factor)
-}
-
-/// What an attempt that no record has counted yet may have cost.
-pub(crate) fn bound(spent: Spent) -> String {
-    if spent.confirmed { spent.amount.usd.to_string() } else { format!("up to {}", spent.amount.usd) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,141 @@
-use super::Context;
-use crate::args::Demo;
+use super::run::{begin, failed, finish, say, terminal, view};
+use super::{Context, command_line};
+use crate::args::{Demo, DemoName};
+use crate::config::Config;
 use crate::error::{Error, Exit};
-pub(super) async fn demo(_: &Context, _: Demo) -> Result<Exit, Error> {
-    Ok(Exit::Done)
+use crate::files::Workspace;
+use crate::follow::{Ending, follow};
+use crate::host::Host;
+use crate::text;
+use crate::view::Audience;
+use crate::view::lines::Tone;
+use errand_core::RunId;
+use std::path::{Path, PathBuf};
+
+/// Measurements of penguins; source and licence: `tests/fixtures/README.md`.
+const PENGUINS: &[u8] = include_bytes!("../../../../tests/fixtures/penguins-raw.csv");
+/// Roman numerals and their values.
+const CASES: &[u8] = include_bytes!("../../../../tests/fixtures/roman-cases.csv");
+
+const DATA_TASK: &str = "Look at the CSV file in the workspace. Clean it and report what was dropped. Find which grouping \
+    makes the largest difference in which measurement, and give the statistics of each group. Draw a chart of the means \
+    with the chart tool, write report.md with the numbers and the chart, and tell the result in a few sentences.";
+const CODE_TASK: &str = "Write roman.py with a function to_int(numeral) that reads a Roman numeral and raises ValueError \
+    for what is none. cases.csv in the workspace lists numerals and their values; an empty value means that the numeral \
+    is none. Write tests that read these cases, run them, and mend the program until all pass.";
+
+/// `errand demo`: the real engine and the real sandbox; a script in place of a model, unless there is a model.
+pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit, Error> {
+    let mut config = Config::resolve(&context.global, &args.options, &context.environment())?;
+    let (script, task, name, bytes) = match args.name {
+        DemoName::Data => ("scripted/data", DATA_TASK, "penguins-raw.csv", PENGUINS),
+        DemoName::Code => ("scripted/code", CODE_TASK, "cases.csv", CASES),
+    };
+    if config.model.is_none() && config.models.openai_key.is_none() && config.models.base_url.is_none() {
+        config.model = Some(script.to_owned());
+    }
+    let output = args.output.unwrap_or_else(|| PathBuf::from(format!("errand-demo-{}", args.name.word())));
+    check_output(&output)?;
+    let mut host = Host::open(&config, &command_line("demo"))?;
+    let given = Given::new(&config, args.name, args.file, name, bytes);
+    let begun = match given {
+        Ok(given) => begin(&mut host, &config, context.audience(), task.to_owned(), &[given.path.clone()], None).await,
+        Err(error) => Err(error),
+    };
+    let run = match begun {
+        Ok(run) => run,
+        Err(error) => return failed(host, error).await,
+    };
+    let followed = async {
+        let mut terminal = terminal(context, &config)?;
+        let mut view = view(context, &config, &host, run, 0).await?;
+        let ending = follow(&mut host, &mut view, &mut terminal).await?;
+        Ok::<_, Error>((terminal, ending))
+    };
+    let (terminal, ending) = match followed.await {
+        Ok(followed) => followed,
+        Err(error) => return failed(host, error).await,
+    };
+    let copied = match ending {
+        Ending::Settled(Exit::Done) => copy_out(&host, run, &output).await,
+        _ => Ok(Vec::new()),
+    };
+    let exit = finish(context, &config, host, run, terminal, Ok(ending)).await?;
+    let copied = copied?;
+    if !copied.is_empty() && context.audience() == Audience::People {
+        say(Tone::Plain, &config, &format!("the files lie in {}: {}", text::path(&output), copied.join(", ")));
+    }
+    Ok(exit)
+}
+
+impl DemoName {
+    fn word(self) -> &'static str {
+        match self {
+            DemoName::Data => "data",
+            DemoName::Code => "code",
+        }
+    }
+}
+
+/// The file that the demo works on. What was written for it is removed again.
+struct Given {
+    path: PathBuf,
+    folder: Option<PathBuf>,
+}
+
+impl Given {
+    /// The user's file, or the one that comes with the program. The scripts know files by their names, so the cases of
+    /// the user get the name of ours.
+    fn new(config: &Config, demo: DemoName, file: Option<PathBuf>, name: &str, bytes: &[u8]) -> Result<Self, Error> {
+        let own = match (demo, file) {
+            (DemoName::Data, Some(path)) => return Ok(Self { path, folder: None }),
+            (DemoName::Code, Some(path)) => Some(std::fs::read(&path).map_err(|error| unreadable(&path, &error))?),
+            (_, None) => None,
+        };
+        let folder = config.data.join(format!("demo-{}", std::process::id()));
+        let path = folder.join(name);
+        let failed =
+            |error: std::io::Error| Error::new("output_failed", format!("{} cannot be written: {error}", text::path(&path)));
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        std::fs::write(&path, own.as_deref().unwrap_or(bytes)).map_err(failed)?;
+        Ok(Self { path: path.clone(), folder: Some(folder) })
+    }
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    let code = if error.kind() == std::io::ErrorKind::NotFound { "file_missing" } else { "file_unreadable" };
+    Error::new(code, format!("{} cannot be read: {error}", text::path(path)))
+}
+
+/// Nothing that lies in the folder is written over, so it must be new or empty.
+fn check_output(output: &Path) -> Result<(), Error> {
+    let shown = text::path(output);
+    match std::fs::read_dir(output).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let message = format!("the folder {shown} is not empty: remove it, or name another one with --output");
+            Err(Error::new("output_exists", message))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::new("output_failed", format!("{shown} cannot be used: {error}"))),
+    }
+}
+
+/// Copies what the run made to the host.
+async fn copy_out(host: &Host, run: RunId, output: &Path) -> Result<Vec<String>, Error> {
+    let log = host.driver.load(run).await?;
+    let made = Workspace::of(&log, host.folder.blobs())?.list().into_iter().filter(|file| file.made);
+    let made: Vec<String> = made.map(|file| file.path).collect();
+    let Some(workspace) = log.workspace().filter(|_| !made.is_empty()) else { return Ok(Vec::new()) };
+    let fetched = errand_tools::fetch_all(&**host.folder.blobs(), &workspace.manifest, Some(&made), output).await;
+    fetched.map_err(|error| crate::toolbox::workspace(&error))?;
+    Ok(made.iter().map(|path| text::one_line(path, 100)).collect())
 }

@@ -3,11 +3,11 @@
 use super::{Context, start};
 use crate::config::Config;
 use crate::error::{Error, Exit};
+use crate::host::providers;
 use crate::text;
 use crate::toolbox::engine_config;
 use crate::view::{Audience, print, print_json};
 use errand_engine::ports::Models;
-use errand_models::Providers;
 use errand_sandbox::{Check, Engine, EngineConfig, Interpreter, Report};
 use errand_store_local::{DataFolder, Mode, SystemWorld};
 use serde_json::json;
@@ -186,7 +186,7 @@ impl Model {
 }
 
 async fn model(config: &Config) -> Result<Model, Error> {
-    let providers = Providers::new(&config.models)?;
+    let providers = providers(config)?;
     let chosen = start::choose(config, &providers).await?;
     let facts = providers.facts(&chosen.model.name)?;
     Ok(Model {

@@ -4,10 +4,10 @@ use super::{Context, run_id};
 use crate::args::{Fork, Go, RunOptions};
 use crate::config::{Bound, Config};
 use crate::error::{Error, Exit};
+use crate::host::providers;
 use crate::operation::Operation;
 use errand_core::Budget;
 use errand_engine::ports::Store;
-use errand_models::Providers;
 
 /// `errand fork`. The books of a fork start at zero, under the budget of its origin unless another one is given.
 pub(super) async fn fork(context: &Context, args: Fork) -> Result<Exit, Error> {
@@ -21,7 +21,7 @@ pub(super) async fn fork(context: &Context, args: Fork) -> Result<Exit, Error> {
     };
     let config = Config::resolve(&context.global, &options, &context.environment())?;
     let model = match &args.model {
-        Some(name) => Some(model_choice(&Providers::new(&config.models)?, name)?),
+        Some(name) => Some(model_choice(&providers(&config)?, name)?),
         None => None,
     };
     let budget = match args.budget {

@@ -78,7 +78,7 @@ impl View {
             Live::Recorded { record, .. } => self.record(record),
             Live::Attempt { record, attempt, .. } => self.attempt(*record, *attempt),
             Live::Delta { record, delta, .. } => self.delta(*record, delta),
-            Live::Calling { call, .. } => self.begin(format!("tool call {call}")),
+            Live::Calling { call, .. } => self.begin(format!("{} {call}", text::one_line(self.projector.tool(*call), 64))),
             Live::Called { .. } => self.end(),
         }
     }
