@@ -33,8 +33,9 @@ impl Axis {
     /// An axis that ends where the values do (with a little room), with ticks at round numbers.
     pub(super) fn tight(low: f64, high: f64, count: usize, room: f64) -> Axis {
         let (low, high) = widened(low, high);
+        let step = step(low, high, count);
         let (low, high) = (low - (high - low) * room, high + (high - low) * room);
-        Axis { low, high, ticks: ticks(low, high, step(low, high, count)) }
+        Axis { low, high, ticks: ticks(low, high, step) }
     }
 }
 
@@ -117,20 +118,74 @@ pub(super) fn grouped(value: f64, decimals: usize) -> String {
     if fraction.is_empty() { format!("{sign}{out}") } else { format!("{sign}{out}.{fraction}") }
 }
 
-/// A number beside what it measures: at most three decimals, no needless zeros.
+/// A number beside what it measures: about three digits, no needless zeros.
 pub(super) fn brief(value: f64) -> String {
     let largest = value.abs();
     if largest >= 1e6 || (largest > 0.0 && largest < 1e-3) {
-        let format = Format::of(value, value, largest / 100.0);
-        return format.show(value);
+        let text = Format::of(value, value, largest / 100.0).show(value);
+        let (number, suffix) = text.split_at(text.trim_end_matches(['M', 'B', 'T']).len());
+        return if number.contains('e') { text } else { format!("{}{suffix}", without_zeros(number)) };
     }
-    let decimals = if largest >= 1000.0 {
-        0
-    } else if largest >= 10.0 {
-        1
-    } else {
-        3
+    let decimals = match largest {
+        n if n >= 1000.0 => 0,
+        n if n >= 10.0 => 1,
+        _ => 3,
     };
-    let text = grouped(value, decimals);
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    without_zeros(&grouped(value, decimals)).to_owned()
+}
+
+fn without_zeros(number: &str) -> &str {
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn labels(axis: &Axis) -> Vec<&str> {
+        axis.ticks.iter().map(|tick| tick.label.as_str()).collect()
+    }
+
+    #[test]
+    fn ticks_are_round_and_written_alike() {
+        assert_eq!(labels(&Axis::rounded(0.0, 21_000.0, 5)), ["0", "5,000", "10,000", "15,000", "20,000", "25,000"]);
+        assert_eq!(labels(&Axis::rounded(-0.3, 0.4, 4)), ["−0.4", "−0.2", "0", "0.2", "0.4"]);
+        assert_eq!(labels(&Axis::rounded(0.0, 2.2e6, 4)), ["0", "1M", "2M", "3M"]);
+        assert_eq!(labels(&Axis::rounded(0.0, 2e-7, 4)), ["0", "5e-8", "1e-7", "1.5e-7", "2e-7"]);
+        assert_eq!(labels(&Axis::rounded(5.0, 5.0, 2)), ["4.5", "5.0", "5.5"]);
+        assert_eq!(labels(&Axis::tight(0.0, 10.0, 5, 0.03)), ["0", "2", "4", "6", "8", "10"]);
+    }
+
+    #[test]
+    fn values_are_brief() {
+        let cases = [
+            (0.00012, "0.00012"),
+            (12.345, "12.3"),
+            (1.5, "1.5"),
+            (15_300.4, "15,300"),
+            (2_500_000.0, "2.5M"),
+            (-3.0, "−3"),
+            (0.0, "0"),
+        ];
+        for (value, wanted) in cases {
+            assert_eq!(brief(value), wanted);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_numbers_make_an_axis_around_them(a in -1e300..1e300f64, b in -1e300..1e300f64, scale in -300i32..0, count in 2usize..12) {
+            let (a, b) = (a * 10f64.powi(scale), b * 10f64.powi(scale));
+            let (low, high) = (a.min(b), a.max(b));
+            let axis = Axis::rounded(low, high, count);
+            prop_assert!(axis.low <= low && axis.high >= high, "{axis:?}");
+            prop_assert!((2..=30).contains(&axis.ticks.len()), "{axis:?}");
+            for value in [low, high] {
+                prop_assert!((-0.01..=1.01).contains(&axis.share(value)), "{axis:?}");
+            }
+            let tight = Axis::tight(low, high, count, 0.0);
+            prop_assert!(tight.ticks.len() <= 30, "{tight:?}");
+        }
+    }
 }

@@ -218,21 +218,21 @@ pub(super) fn drawing(error: impl std::fmt::Display) -> Error {
 /// A picture made smaller by a whole factor: each pixel is the mean of those it takes the place of.
 fn shrunk(pixels: &[u8], width: usize, factor: usize) -> Vec<u8> {
     let row_bytes = width * 3;
-    let small_width = width / factor;
-    let height = pixels.len() / row_bytes / factor;
     let share = (factor * factor) as u32;
-    let mut small = Vec::with_capacity(small_width * height * 3);
-    for y in 0..height {
-        for x in 0..small_width {
-            for channel in 0..3 {
-                let start = y * factor * row_bytes + x * factor * 3 + channel;
-                let sum: u32 = (0..factor)
-                    .flat_map(|dy| (0..factor).map(move |dx| start + dy * row_bytes + dx * 3))
-                    .map(|index| u32::from(pixels[index]))
-                    .sum();
-                small.push(((sum + share / 2) / share) as u8);
+    let mut sums = vec![0u32; row_bytes / factor];
+    let mut small = Vec::with_capacity(pixels.len() / (factor * factor));
+    for rows in pixels.chunks_exact(row_bytes * factor) {
+        sums.fill(share / 2);
+        for row in rows.chunks_exact(row_bytes) {
+            for (block, sum) in row.chunks_exact(3 * factor).zip(sums.chunks_exact_mut(3)) {
+                for pixel in block.chunks_exact(3) {
+                    sum[0] += u32::from(pixel[0]);
+                    sum[1] += u32::from(pixel[1]);
+                    sum[2] += u32::from(pixel[2]);
+                }
             }
         }
+        small.extend(sums.iter().map(|sum| (sum / share) as u8));
     }
     small
 }

@@ -2,7 +2,7 @@
 
 use super::axis::Tick;
 use jiff::civil::{Date, DateTime, date};
-use jiff::{ToSpan, Unit};
+use jiff::{Span, ToSpan, Unit};
 
 const EPOCH: Date = date(1970, 1, 1);
 
@@ -70,7 +70,10 @@ fn month_ticks(low: f64, high: f64, months: i32) -> Vec<Tick> {
     let format = if months >= 12 { "%Y" } else { "%b %Y" };
     let at = |n: i32| {
         let index = first + n * months;
-        let month = date(i16::try_from(index.div_euclid(12)).ok()?, 1, 1).checked_add(index.rem_euclid(12).months()).ok()?;
+        let month = Date::new(i16::try_from(index.div_euclid(12)).ok()?, 1, 1)
+            .ok()?
+            .checked_add(index.rem_euclid(12).months())
+            .ok()?;
         Some(f64::from(EPOCH.until(month).ok()?.get_days()))
     };
     (0..200)
@@ -91,5 +94,51 @@ fn tick(day: f64, short: &str, long: &str, years: bool) -> Option<Tick> {
 }
 
 fn day_of(day: f64) -> Option<Date> {
-    EPOCH.checked_add((day.floor() as i64).days()).ok()
+    EPOCH.checked_add(Span::new().try_days(day.floor() as i64).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn labels(low: &str, high: &str) -> Vec<String> {
+        ticks(days(low).unwrap(), days(high).unwrap(), 6).into_iter().map(|tick| tick.label).collect()
+    }
+
+    #[test]
+    fn dates_are_read() {
+        assert_eq!(days("1970-01-02"), Some(1.0));
+        assert_eq!(days("1970-02"), Some(31.0));
+        assert_eq!(days("1970-01-01T12:00:00"), Some(0.5));
+        assert_eq!(days("1970-01-01 06:00"), Some(0.25));
+        assert_eq!(days("1969-12-31"), Some(-1.0));
+        for text in ["", "2026", "2026-13", "2026-02-30", "yesterday", "12.05.2026", "1234567"] {
+            assert_eq!(days(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn ticks_lie_at_round_dates() {
+        assert_eq!(labels("2026-01-01", "2026-01-06"), ["1 Jan", "2 Jan", "3 Jan", "4 Jan", "5 Jan", "6 Jan"]);
+        assert_eq!(labels("2026-01-01", "2026-02-10"), ["5 Jan", "12 Jan", "19 Jan", "26 Jan", "2 Feb", "9 Feb"]);
+        assert_eq!(labels("2025-12-15", "2026-07-01"), ["Jan 2026", "Mar 2026", "May 2026", "Jul 2026"]);
+        assert_eq!(labels("2001-06-01", "2010-06-01"), ["2002", "2004", "2006", "2008", "2010"]);
+        assert_eq!(
+            labels("2026-01-01 05:00", "2026-01-01 11:00"),
+            ["05:00", "06:00", "07:00", "08:00", "09:00", "10:00", "11:00"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_dates_make_it_panic_or_draw_without_end(a in -800_000.0..3_000_000f64, span in 0.0..1_000_000f64, count in 2usize..12) {
+            prop_assert!(ticks(a, a + span, count).len() <= 60);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[-+0-9TZ: .a-z]{0,30}") {
+            let _ = days(&text);
+        }
+    }
 }

@@ -14,7 +14,9 @@ async fn a_chart_of_a_csv_file_lands_in_the_workspace() {
         "drew a line chart of 2 series with 5 values from 1 to 20; 1 cells were empty into charts/visits.png and charts/visits.svg"
     );
     assert_eq!(drawn.workspace.unwrap().turn, 1);
-    let found = world.call(2, "files", json!({"action": "search", "pattern": "<svg width=\"320\"", "path": "charts"}), drawn.workspace).await;
+    let found = world
+        .call(2, "files", json!({"action": "search", "pattern": "<svg width=\"320\"", "path": "charts"}), drawn.workspace)
+        .await;
     assert!(ok(&found).starts_with("charts/visits.svg:1:"), "{}", ok(&found));
 }
 

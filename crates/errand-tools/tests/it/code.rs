@@ -15,7 +15,8 @@ async fn python_works_on_the_files_of_the_workspace() {
     assert!(ok(&first).ends_with("stdout:\n2\nfiles created: in.csv, out.txt"), "{}", ok(&first));
     assert_eq!(first.workspace.unwrap().turn, 0);
     assert!(first.sandbox_ms > 0);
-    let second = world.call(1, "shell", json!({"script": "cat out.txt; rm in.csv; echo more >> out.txt"}), first.workspace).await;
+    let second =
+        world.call(1, "shell", json!({"script": "cat out.txt; rm in.csv; echo more >> out.txt"}), first.workspace).await;
     assert!(ok(&second).contains("stdout:\n7\nfiles changed: out.txt\nfiles removed: in.csv"), "{}", ok(&second));
     assert_eq!(second.workspace.unwrap().turn, 1);
     let third = world.call(2, "shell", json!({"script": "true"}), second.workspace).await;
@@ -41,7 +42,14 @@ async fn failures_have_codes_and_keep_what_was_printed() {
     assert_eq!(code, "timed_out");
     assert!(text.contains("begun") && text.contains("do less in one call"), "{text}");
 
-    let reply = world.call(2, "python", json!({"code": "print('x', flush=True)\nb = []\nwhile True: b.append(bytearray(10_000_000))"}), None).await;
+    let reply = world
+        .call(
+            2,
+            "python",
+            json!({"code": "print('x', flush=True)\nb = []\nwhile True: b.append(bytearray(10_000_000))"}),
+            None,
+        )
+        .await;
     let (code, text) = error(&reply);
     // Without a control group for memory the allocation fails inside the program.
     assert!(code == "out_of_memory" || text.contains("MemoryError"), "{code}: {text}");

@@ -11,9 +11,11 @@ async fn run(world: &World) -> (Snapshot, Snapshot) {
         path
     });
     let (_, first) = world.workspaces.import(world.run, given.into()).await.unwrap();
-    let changed = world.call(0, "files", json!({"action": "edit", "path": "in.txt", "old": "given", "new": "changed"}), first).await;
+    let changed =
+        world.call(0, "files", json!({"action": "edit", "path": "in.txt", "old": "given", "new": "changed"}), first).await;
     let large = "line\n".repeat(40_000);
-    let made = world.call(1, "files", json!({"action": "write", "path": "out/report.md", "text": large}), changed.workspace).await;
+    let made =
+        world.call(1, "files", json!({"action": "write", "path": "out/report.md", "text": large}), changed.workspace).await;
     ok(&made);
     (first.unwrap(), made.workspace.unwrap())
 }

@@ -16,7 +16,10 @@ impl Files {
 
     async fn reply(&self, arguments: Value) -> errand_engine::ports::ToolReply {
         self.calls.set(self.calls.get() + 1);
-        let reply = self.world.call_with(self.calls.get(), "files", arguments, self.workspace.get(), |job| job.observation_bytes = 2000).await;
+        let reply = self
+            .world
+            .call_with(self.calls.get(), "files", arguments, self.workspace.get(), |job| job.observation_bytes = 2000)
+            .await;
         self.workspace.set(reply.workspace.or(self.workspace.get()));
         reply
     }
@@ -34,7 +37,10 @@ impl Files {
 async fn files_are_written_read_edited_and_listed() {
     let files = Files::new();
     assert_eq!(files.ok(json!({"action": "list"})).await, "the folder is empty");
-    assert_eq!(files.ok(json!({"action": "write", "path": "a/b/c.txt", "text": "one\ntwo\nthree\n"})).await, "created a/b/c.txt: 14 bytes, 3 lines");
+    assert_eq!(
+        files.ok(json!({"action": "write", "path": "a/b/c.txt", "text": "one\ntwo\nthree\n"})).await,
+        "created a/b/c.txt: 14 bytes, 3 lines"
+    );
     assert_eq!(files.ok(json!({"action": "list"})).await, "a/\na/b/\na/b/c.txt  14 bytes");
     assert_eq!(files.ok(json!({"action": "list", "path": "/workspace/a/b"})).await, "a/b/c.txt  14 bytes");
     assert_eq!(files.ok(json!({"action": "read", "path": "a/b/c.txt"})).await, "one\ntwo\nthree\n");
@@ -80,8 +86,14 @@ async fn searches_find_text_and_patterns() {
     let files = Files::new();
     files.ok(json!({"action": "write", "path": "src/a.py", "text": "def one():\n    pass\n"})).await;
     files.ok(json!({"action": "write", "path": "b.txt", "text": "def of nothing\nDEF\n"})).await;
-    assert_eq!(files.ok(json!({"action": "search", "pattern": "def "})).await, "b.txt:1: def of nothing\nsrc/a.py:1: def one():");
-    assert_eq!(files.ok(json!({"action": "search", "pattern": r"def \w+\(", "regex": true})).await, "src/a.py:1: def one():");
+    assert_eq!(
+        files.ok(json!({"action": "search", "pattern": "def "})).await,
+        "b.txt:1: def of nothing\nsrc/a.py:1: def one():"
+    );
+    assert_eq!(
+        files.ok(json!({"action": "search", "pattern": r"def \w+\(", "regex": true})).await,
+        "src/a.py:1: def one():"
+    );
     assert_eq!(files.ok(json!({"action": "search", "pattern": "def", "path": "src"})).await, "src/a.py:1: def one():");
     assert_eq!(files.ok(json!({"action": "search", "pattern": "DEF", "path": "b.txt"})).await, "b.txt:2: DEF");
     assert_eq!(files.ok(json!({"action": "search", "pattern": "nowhere"})).await, "no line matches in 2 text files");
@@ -103,10 +115,17 @@ async fn what_cannot_be_done_is_said_with_a_code() {
     assert_eq!(files.error(json!({"action": "edit", "path": "dir/a", "old": "x", "new": "x"})).await, "nothing_to_change");
     for path in ["../a", "/etc/passwd", "a/../../b", "a\u{0}b"] {
         assert_eq!(files.error(json!({"action": "read", "path": path})).await, "sandbox_path_refused", "{path:?}");
-        assert_eq!(files.error(json!({"action": "write", "path": path, "text": "x"})).await, "sandbox_path_refused", "{path:?}");
+        assert_eq!(
+            files.error(json!({"action": "write", "path": path, "text": "x"})).await,
+            "sandbox_path_refused",
+            "{path:?}"
+        );
     }
     assert_eq!(files.error(json!({"action": "write", "path": "dir", "text": "x"})).await, "sandbox_not_plain");
     files.ok(json!({"action": "write", "path": "binary", "text": "a\u{0}b"})).await;
     assert_eq!(files.error(json!({"action": "read", "path": "binary"})).await, "binary_file");
-    assert_eq!(files.ok(json!({"action": "search", "pattern": "b", "path": "binary"})).await, "no line matches in 0 text files");
+    assert_eq!(
+        files.ok(json!({"action": "search", "pattern": "b", "path": "binary"})).await,
+        "no line matches in 0 text files"
+    );
 }

@@ -42,7 +42,10 @@ async fn files_that_cannot_be_taken_are_refused_before_anything_is_copied() {
     assert_eq!(code, "file_missing");
     assert!(text.contains("nothing") && text.contains("check the path"), "{text}");
     assert_eq!(refused(&world, vec![good.join("below")]).await.0, "file_missing");
-    assert_eq!(refused(&world, vec![folder.to_owned()]).await, ("file_not_plain", format!("{folder:?} is a folder, only plain files can be given to a run")));
+    assert_eq!(
+        refused(&world, vec![folder.to_owned()]).await,
+        ("file_not_plain", format!("{folder:?} is a folder, only plain files can be given to a run"))
+    );
     assert_eq!(refused(&world, vec!["/dev/zero".into()]).await.0, "file_not_plain");
     assert_eq!(refused(&world, vec!["..".into()]).await.0, "file_name_unusable");
     assert_eq!(refused(&world, vec![good; 101]).await.0, "too_many_files");
