@@ -22,16 +22,30 @@ impl Workspaces {
     /// [`Error::FileMissing`], [`Error::FileUnreadable`], [`Error::FileNotPlain`], [`Error::FileTooLarge`],
     /// [`Error::TooManyFiles`], [`Error::FileName`], and those of the workspace itself.
     pub async fn import(&self, run: RunId, files: Vec<PathBuf>) -> Result<(Vec<InputFile>, Option<Snapshot>), Error> {
+        self.import_onto(run, None, files).await
+    }
+
+    /// As [`Workspaces::import`], into a workspace that goes on from `base`, such as that of the run before in a
+    /// conversation. A file of the same name takes the place of the one there. Without files this is `base` itself.
+    ///
+    /// # Errors
+    /// As [`Workspaces::import`].
+    pub async fn import_onto(
+        &self,
+        run: RunId,
+        base: Option<Snapshot>,
+        files: Vec<PathBuf>,
+    ) -> Result<(Vec<InputFile>, Option<Snapshot>), Error> {
         if files.is_empty() {
-            return Ok((Vec::new(), None));
+            return Ok((Vec::new(), base));
         }
         let imported = self.in_turn(run, move |state, host, chunks, cancel| {
             let opened = open_all(&files)?;
-            state.begin(&id(run), None, &host.sessions, chunks)?;
+            state.begin(&id(run), base, &host.sessions, chunks)?;
             let mut desk = Desk { state, boxes: &host.boxes, chunks, cancel };
             let copied = opened.into_iter().map(|file| copy(&mut desk, file)).collect::<Result<Vec<_>, _>>()?;
             let (snapshot, _) = desk.keep()?;
-            Ok((copied, snapshot))
+            Ok((copied, snapshot.or(base)))
         });
         match imported.await {
             Ok(imported) => Ok(imported),

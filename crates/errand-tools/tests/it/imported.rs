@@ -1,5 +1,5 @@
-use crate::support::{World, ok};
-use errand_core::Hash;
+use crate::support::{NOW, World, ok};
+use errand_core::{Hash, RunId};
 use errand_tools::IMPORT_BYTES_MAX;
 use serde_json::json;
 use std::ffi::OsStr;
@@ -31,6 +31,26 @@ async fn files_are_copied_under_their_own_names() {
     let read = world.call(0, "files", json!({"action": "read", "path": "data-2.csv"}), snapshot).await;
     assert_eq!(ok(&read), "c\n");
     assert_eq!(world.workspaces.import(world.run, Vec::new()).await.unwrap(), (Vec::new(), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_added_to_an_earlier_workspace() {
+    let mut world = World::new();
+    let folder = world.folder.path();
+    let first = vec![put(folder, "a", "1"), put(folder, "b", "2")];
+    let (_, base) = world.workspaces.import(world.run, first).await.unwrap();
+    let next = vec![put(folder, "b", "3"), put(folder, "c", "4")];
+    world.run = RunId::new(NOW, 8);
+    let (files, snapshot) = world.workspaces.import_onto(world.run, base, next).await.unwrap();
+    assert_eq!(files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+    assert_eq!(snapshot.unwrap().turn, 1);
+    let found = world.call(0, "files", json!({"action": "search", "pattern": "."}), snapshot).await;
+    assert!(ok(&found).contains("no line matches in 3 text files"), "{}", ok(&found));
+    let read = world.call(1, "files", json!({"action": "read", "path": "b"}), snapshot).await;
+    assert_eq!(ok(&read), "3\n");
+    let same = vec![put(world.folder.path(), "c", "4")];
+    assert_eq!(world.workspaces.import_onto(world.run, snapshot, same).await.unwrap().1, snapshot);
+    assert_eq!(world.workspaces.import_onto(world.run, base, Vec::new()).await.unwrap(), (Vec::new(), base));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use errand_core::{Call, CallId, Hash, Outcome, RunId, Snapshot, Timestamp, ToolSpec, Verdict};
 use errand_engine::ports::{Blobs, PortError, ToolJob, ToolReply, Tools};
-use errand_sandbox::{Engine, EngineConfig};
+use errand_sandbox::{Engine, EngineConfig, Report};
 use errand_tools::{Registry, ToolBox, Workspaces};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -129,12 +129,13 @@ pub(crate) fn error(reply: &ToolReply) -> (&str, &str) {
     }
 }
 
-/// Whether this host can make boxes; says why not.
+/// Whether this host can make boxes; says why not. A box that can be made and is not tight is no reason to skip.
 pub(crate) fn boxes() -> bool {
-    static POSSIBLE: OnceLock<Result<(), String>> = OnceLock::new();
-    let possible = POSSIBLE.get_or_init(|| Engine::start(&EngineConfig::default()).map(drop).map_err(|e| e.to_string()));
-    if let Err(why) = possible {
-        eprintln!("skipped: {why}");
+    static REPORT: OnceLock<Report> = OnceLock::new();
+    let report = REPORT.get_or_init(|| Engine::probe(&EngineConfig::default()));
+    assert_eq!(report.passed(), report.checks.len(), "the box is not tight: {report}");
+    if !report.available {
+        println!("skipped: {}", report.reasons.join("; "));
     }
-    possible.is_ok()
+    report.available
 }
