@@ -254,6 +254,9 @@ fn receipts(state: &State, log: &RunLog) -> Result<(), String> {
                 {
                     return Err(format!("call {call} took hold and is said not to have been sent"));
                 }
+                Some(Outcome::Unknown { .. }) if state.drawn.books_are_exact() && state.drawn.bad_tool == 0 => {
+                    return Err(format!("call {call} is said to be unknown, and its worker knew"));
+                }
                 None if held => {
                     return Err(format!("call {call} took hold and has no receipt"));
                 }

@@ -50,6 +50,8 @@ impl Faults {
         match rng.below(10) {
             0 | 1 => Self { people: 0, double: 0, early_redelivery: 0, lost_ack: 0, ..Self::mixed(rng, false) },
             2 | 3 => Self { people: 60, cancel: 700, stall: 30, depth: 3, ..Self::mixed(rng, false) },
+            // Every worker lives to say what it knows, while people stop runs all the time.
+            4 => Self { people: 60, cancel: 500, depth: 2, double: 50, delay: 100, ..Self::default() },
             _ => {
                 let exclusive = rng.chance(300);
                 Self::mixed(rng, exclusive)

@@ -395,9 +395,17 @@ impl Executor {
         let overdue = state.runs.iter().filter(|(_, stored)| stored.due.is_some_and(|due| due.at.plus(60_000) <= now));
         // Who begins a run from outside may die before the first message is sent, and nobody else knows of it.
         let orphaned = overdue.filter(|(run, stored)| stored.records.len() > 1 && is_stuck(&state, **run, stored)).filter(
-            |(run, _)| {
-                let queued = state.queue.iter().any(|queued| queued.message.run() == **run);
-                !queued && !self.tasks.iter().any(|task| task.run == Some(**run))
+            |(run, stored)| {
+                // A sub-run's worker answers for telling the run above it.
+                let below = stored.records.last().map(|last| last.record.head.due.calls()).unwrap_or_default();
+                let below = below.iter().filter_map(|call| match call.state {
+                    CallState::SubRun { run, .. } => Some(run),
+                    _ => None,
+                });
+                !below.chain([**run]).any(|run| {
+                    let queued = state.queue.iter().any(|queued| queued.message.run() == run);
+                    queued || self.tasks.iter().any(|task| task.run == Some(run))
+                })
             },
         );
         let count = orphaned.count() as u64;

@@ -27,20 +27,18 @@ impl Driver {
             _ => return Ok(Disposition::Acknowledge),
         };
         let effectful = pending.is_some_and(|pending| pending.class == Class::Effectful);
-        // A call that a fork shares with its origin has its fence and its receipt where it was born: one for all.
-        let born = log.record(call.record).map_or(run, |record| record.run);
-        let shared = effectful && born != run && !self.bugs.has(Bug::ForkForgetsFences);
-        if shared && let Some(receipt) = self.receipt(born, call).await? {
+        let class = if effectful { Class::Effectful } else { Class::Idempotent };
+        let (home, mut fences) = self.fences(&log, call, class).await?;
+        if home != run
+            && let Some(receipt) = self.receipt(home, call).await?
+        {
             self.result(run, receipt).await?;
             self.tell(run).await?;
             return Ok(Disposition::Acknowledge);
         }
-        let fences = match (self.bugs.has(Bug::FenceIgnored), shared) {
-            (true, _) => Vec::new(),
-            (false, true) => self.loaded(born).await.map(|origin| fences(&origin.log, call))?,
-            (false, false) => fences(&log, call),
-        };
-        let home = if shared { born } else { run };
+        if self.bugs.has(Bug::FenceIgnored) {
+            fences.clear();
+        }
         if let Some(until) = fences.iter().map(|fence| fence.1).filter(|expires| *expires > now).max() {
             return Ok(Disposition::GiveBack(until));
         }
@@ -118,6 +116,23 @@ impl Driver {
         Ok(Disposition::Acknowledge)
     }
 
+    /// The run that holds a call's fence and receipt, and the attempts at it with the time when each is certainly over.
+    /// An effectful call that a fork shares with its origin has them where it was born: one fence for all.
+    pub(super) async fn fences(
+        &self,
+        log: &RunLog,
+        call: CallId,
+        class: Class,
+    ) -> Result<(RunId, Vec<(u32, Timestamp)>), Error> {
+        let run = log.run.id;
+        let born = log.record(call.record).map_or(run, |record| record.run);
+        let shared = class == Class::Effectful && born != run && !self.bugs.has(Bug::ForkForgetsFences);
+        match shared {
+            true => Ok((born, fences(&self.load(born).await?, call))),
+            false => Ok((run, fences(log, call))),
+        }
+    }
+
     /// Writes down what came of a call, first where its fence is, and tells the run. If there was a word on it already,
     /// that one stands.
     pub(super) async fn receive(&self, home: RunId, run: RunId, observation: Observation) -> Result<(), Error> {
@@ -191,19 +206,6 @@ fn surfaced(observation: Observation, effectful: bool) -> Observation {
     }
 }
 
-/// Attempts at a call and when each is certainly over.
-pub(super) fn fences(log: &RunLog, call: CallId) -> Vec<(u32, Timestamp)> {
-    log.items
-        .iter()
-        .filter_map(|(key, item)| match (key, &item.body) {
-            (ItemKey::Fence { call: of, attempt }, ItemBody::Fence { expires, .. }) if *of == call => {
-                Some((*attempt, *expires))
-            }
-            _ => None,
-        })
-        .collect()
-}
-
 /// What a call to a tool is worth when nobody can say.
 pub(super) fn lost(call: CallId, class: Class, fenced: bool) -> Observation {
     let outcome = match class {
@@ -213,4 +215,16 @@ pub(super) fn lost(call: CallId, class: Class, fenced: bool) -> Observation {
         _ => Outcome::error("tool_crashed", "the call could not be carried out: every try ended with a crash"),
     };
     Observation { call, outcome, spent: Amount::ZERO, sandbox_ms: 0, workspace: None }
+}
+
+fn fences(log: &RunLog, call: CallId) -> Vec<(u32, Timestamp)> {
+    log.items
+        .iter()
+        .filter_map(|(key, item)| match (key, &item.body) {
+            (ItemKey::Fence { call: of, attempt }, ItemBody::Fence { expires, .. }) if *of == call => {
+                Some((*attempt, *expires))
+            }
+            _ => None,
+        })
+        .collect()
 }

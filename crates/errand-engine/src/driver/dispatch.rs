@@ -1,5 +1,5 @@
 use super::Driver;
-use super::call::{fences, lost};
+use super::call::lost;
 use crate::bugs::Bug;
 use crate::error::Error;
 use crate::ports::{DueEntry, Loaded, Message};
@@ -44,21 +44,18 @@ impl Driver {
     /// Effectful calls that were under way when the run ended and never got a receipt: once their workers must be dead,
     /// their receipt says `unknown`. Returns when to look again.
     async fn surface_unknown(&self, log: &RunLog) -> Result<Option<Timestamp>, Error> {
-        let run = log.run.id;
         let now = self.world.now();
         let mut again = None;
         for call in log.run.head.due.calls().iter().filter(|call| call.class == Class::Effectful) {
             if log.result(call.id).is_some() {
                 continue;
             }
-            // A fork shares the fences of its origin's calls.
-            let home = log.record(call.id.record).map_or(run, |record| record.run);
-            let fences = if home == run { fences(log, call.id) } else { fences(&self.load(home).await?, call.id) };
+            let (home, fences) = self.fences(log, call.id, call.class).await?;
             let Some(over) = fences.iter().map(|fence| fence.1).max() else { continue };
             if over > now {
                 again = Some(again.map_or(over, |again: Timestamp| again.min(over)));
             } else {
-                self.receive(home, run, lost(call.id, Class::Effectful, true)).await?;
+                self.receive(home, log.run.id, lost(call.id, Class::Effectful, true)).await?;
             }
         }
         Ok(again)

@@ -1,4 +1,4 @@
-use super::call::{fences, lost};
+use super::call::lost;
 use super::{Disposition, Driver};
 use crate::bugs::Bug;
 use crate::error::Error;
@@ -48,11 +48,13 @@ impl Driver {
         match delivery.message {
             Message::Call { call, .. } => {
                 let pending = log.run.head.due.calls().iter().find(|pending| pending.id == call);
-                if let Some(until) = fences(&log, call).iter().map(|fence| fence.1).filter(|expires| *expires > now).max() {
-                    return Ok(Disposition::GiveBack(until));
-                }
                 if let Some(pending) = pending.filter(|pending| pending.state.is_at_work() && log.result(call).is_none()) {
-                    self.result(run, lost(call, pending.class, !fences(&log, call).is_empty())).await?;
+                    let (home, fences) = self.fences(&log, call, pending.class).await?;
+                    if let Some(until) = fences.iter().map(|fence| fence.1).filter(|expires| *expires > now).max() {
+                        return Ok(Disposition::GiveBack(until));
+                    }
+                    self.receive(home, run, lost(call, pending.class, !fences.is_empty())).await?;
+                    return Ok(Disposition::Acknowledge);
                 }
                 self.tell(run).await?;
             }
