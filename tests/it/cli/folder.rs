@@ -1,0 +1,97 @@
+//! Data folders that cannot be used, and hosts that cannot make boxes.
+
+use super::User;
+use std::os::unix::fs::PermissionsExt;
+
+fn with_a_run() -> User {
+    let user = User::new();
+    user.expect(0, &["run", "t", "--model", "scripted/hello"]);
+    user
+}
+
+#[test]
+fn no_folder_and_somebody_elses_folder() {
+    let user = User::new();
+    user.refused(1, "data_missing", &["runs"]);
+    let stranger = user.path("stranger");
+    std::fs::create_dir(&stranger).unwrap();
+    std::fs::write(stranger.join("thesis.tex"), "x").unwrap();
+    let folder = stranger.to_str().unwrap();
+    user.refused(1, "data_not_errand", &["run", "t", "--model", "scripted/hello", "--data", folder]);
+    assert_eq!(std::fs::read_dir(&stranger).unwrap().count(), 1);
+    std::fs::write(user.path("file"), "x").unwrap();
+    user.refused(1, "data_not_a_folder", &["run", "t", "--model", "scripted/hello", "--data", "file"]);
+}
+
+#[test]
+fn a_damaged_database_is_left_alone() {
+    let user = with_a_run();
+    let database = user.data().join("errand.db");
+    for name in ["errand.db-wal", "errand.db-shm"] {
+        let _ = std::fs::remove_file(user.data().join(name));
+    }
+    std::fs::write(&database, b"this was a database").unwrap();
+    user.refused(1, "data_corrupt", &["runs"]);
+    user.refused(1, "data_corrupt", &["run", "t", "--model", "scripted/hello"]);
+    assert_eq!(std::fs::read(&database).unwrap(), b"this was a database");
+    assert_eq!(user.errand(&["doctor"]).code, Some(1));
+}
+
+#[test]
+fn a_database_of_a_newer_version_is_left_alone() {
+    let user = with_a_run();
+    // Offset 60 of the header holds the version that the application gives its schema.
+    let database = user.data().join("errand.db");
+    let _ = std::fs::remove_file(user.data().join("errand.db-wal"));
+    let mut bytes = std::fs::read(&database).unwrap();
+    bytes[60..64].copy_from_slice(&999u32.to_be_bytes());
+    std::fs::write(&database, &bytes).unwrap();
+    user.refused(1, "data_newer", &["runs"]);
+    user.refused(1, "data_newer", &["run", "t", "--model", "scripted/hello"]);
+    assert_eq!(std::fs::read(&database).unwrap(), bytes);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_can_be_read() {
+    let user = with_a_run();
+    let modes = |mode: u32| {
+        for entry in std::fs::read_dir(user.data()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                std::fs::set_permissions(&path, PermissionsExt::from_mode(if mode == 0 { 0o400 } else { 0o600 })).unwrap();
+            }
+        }
+        std::fs::set_permissions(user.data(), PermissionsExt::from_mode(if mode == 0 { 0o500 } else { 0o700 })).unwrap();
+    };
+    modes(0);
+    let is_root = std::fs::write(user.data().join("probe"), "x").is_ok();
+    if !is_root {
+        user.refused(1, "data_read_only", &["run", "t", "--model", "scripted/hello"]);
+    }
+    assert_eq!(user.json(0, &["runs"]).len(), 1);
+    modes(1);
+}
+
+#[test]
+fn a_clock_that_is_set_back_loses_nothing() {
+    // `faketime` is not everywhere; a run whose last record lies in the future is the same thing to what comes after it.
+    let user = with_a_run();
+    let run = user.newest();
+    let ended = user.expect(0, &["fork", &run, "--at", "1", "--model", "scripted/hello"]);
+    assert!(ended.stdout.contains("Hello!"), "{ended:#?}");
+    let times: Vec<String> =
+        user.json(0, &["events", &user.newest()]).iter().map(|event| event["at"].as_str().unwrap().to_owned()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+}
+
+#[test]
+fn the_doctor_tells_what_works() {
+    let user = with_a_run();
+    let told = user.json(0, &["doctor"]).remove(0);
+    assert_eq!(told["ready"], true);
+    assert_eq!(told["sandbox"]["available"], true);
+    assert!(told["sandbox"]["checks"].as_array().unwrap().len() > 50);
+    assert_eq!(told["model"]["scripted"], true);
+    let ended = user.expect(0, &["doctor"]);
+    assert!(ended.stdout.contains("T1 ready"), "{ended:#?}");
+}
