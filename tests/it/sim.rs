@@ -23,6 +23,11 @@ fn every_invariant_holds_in_thousands_of_seeds() {
     assert!(sum.runs > 3 * SEEDS && sum.commits > 15 * SEEDS && sum.tool_calls > 4 * SEEDS, "{sum:?}");
 }
 
+#[tokio::test]
+async fn the_simulated_store_is_right_about_conditions() {
+    crate::conformance::store(async || errand_sim::store()).await;
+}
+
 #[test]
 fn a_seed_repeats_to_the_last_byte() {
     for seed in 0..40 {

@@ -20,7 +20,7 @@ use errand_core::{
     Budget, CallState, Hash, ItemKey, Limits, ModelChoice, Next, Parent, RunConfig, RunId, RunLog, Started, Timestamp, Usd,
     WhenExceeded,
 };
-use errand_engine::ports::{Delivery, Message};
+use errand_engine::ports::{Delivery, Message, Store};
 use errand_engine::{Adapters, Bug, Bugs, Disposition, Driver, Settings};
 use std::future::Future;
 use std::ops::AddAssign;
@@ -87,6 +87,13 @@ pub fn simulate(seed: u64, bug: Option<Bug>, traced: bool) -> Result<(Stats, Vec
         digest,
     };
     Ok((stats, trace))
+}
+
+/// The store of a world without faults, for the suite that all stores must pass.
+pub fn store() -> Arc<dyn Store> {
+    let sim = Sim::new(0, false);
+    sim.lock().faults = faults::Faults::default();
+    Arc::new(sim)
 }
 
 const SETTINGS: Settings = Settings {

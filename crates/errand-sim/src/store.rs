@@ -3,7 +3,7 @@
 use crate::world::{Sim, State, StoredRun};
 use async_trait::async_trait;
 use errand_core::{Due, Item, ItemBody, ItemKey, Record, RunId, RunLog, Sealed, Timestamp};
-use errand_engine::ports::{Commit, DueEntry, Loaded, Page, PortError, Put, RunFilter, Store};
+use errand_engine::ports::{Commit, DueEntry, Loaded, Page, PortError, Put, RunFilter, RunSummary, Store};
 use std::sync::Arc;
 
 impl Sim {
@@ -33,6 +33,10 @@ impl Sim {
         }
         Ok(answer)
     }
+}
+
+fn gap(run: RunId, number: u64) -> PortError {
+    PortError::Broken { code: "log_damaged", message: format!("record {number} does not follow the last record of {run}") }
 }
 
 fn lost(message: &str) -> PortError {
@@ -73,10 +77,11 @@ impl Store for Sim {
     async fn commit(&self, run: RunId, record: &Sealed, wake: Option<Timestamp>) -> Result<Commit, PortError> {
         self.trace(|| format!("commit {run} {} {}", record.record.number, record.record.event.kind()));
         self.write(|state| {
-            let Some(stored) = state.runs.get_mut(&run) else { return Commit::Stored };
             let number = record.record.number;
+            let stored = state.runs.get_mut(&run).filter(|stored| number <= stored.records.len() as u64 + 1);
+            let Some(stored) = stored else { return Err(gap(run, number)) };
             if let Some(taken) = stored.records.get(number as usize - 1) {
-                return Commit::Taken(Arc::clone(&taken.record));
+                return Ok(Commit::Taken(Arc::clone(&taken.record)));
             }
             stored.records.push(record.clone());
             if wake.is_some() {
@@ -84,9 +89,9 @@ impl Store for Sim {
             }
             persist_claims(stored, &record.record);
             state.truth.committed(run, record);
-            Commit::Stored
+            Ok(Commit::Stored)
         })
-        .await
+        .await?
     }
 
     async fn put(&self, run: RunId, item: &Item, wake: Option<Timestamp>) -> Result<Put, PortError> {
@@ -145,8 +150,21 @@ impl Store for Sim {
         .await
     }
 
-    async fn list(&self, _: &RunFilter) -> Result<Page, PortError> {
-        Ok(Page::default())
+    async fn list(&self, filter: &RunFilter) -> Result<Page, PortError> {
+        let wanted = |summary: &RunSummary| {
+            filter.status.as_ref().is_none_or(|status| *status == summary.status)
+                && filter.before.is_none_or(|before| summary.run < before)
+        };
+        let limit = if filter.limit == 0 { 50 } else { filter.limit as usize };
+        self.read(|state| {
+            let logs =
+                state.runs.iter().rev().filter_map(|(run, stored)| RunLog::fold(*run, stored.records.clone(), []).ok());
+            let mut runs: Vec<RunSummary> = logs.map(|log| RunSummary::of(&log)).filter(wanted).take(limit + 1).collect();
+            let has_more = runs.len() > limit;
+            runs.truncate(limit);
+            Page { runs, has_more }
+        })
+        .await
     }
 }
 
