@@ -343,12 +343,14 @@ pub async fn wakes_with_the_write(store: &dyn Store) {
 
 /// Overdue runs come in the order in which they were due.
 pub async fn finds_the_most_overdue_first(store: &dyn Store) {
-    for number in [30, 10, 20, 40] {
-        begun(store, number).await;
+    for (number, due) in [(1, 30), (2, 10), (3, 20), (4, 40)] {
+        let run = begun(store, number).await.run.id;
+        let entry = self::due(store, run).await;
+        assert!(store.move_due(run, entry, Some(sample::at(due))).await.unwrap());
     }
     assert_eq!(store.overdue(sample::at(9), 10).await.unwrap(), []);
-    assert_eq!(store.overdue(sample::at(30), 10).await.unwrap(), [10, 20, 30].map(sample::run));
-    assert_eq!(store.overdue(sample::at(99), 2).await.unwrap(), [10, 20].map(sample::run));
+    assert_eq!(store.overdue(sample::at(30), 10).await.unwrap(), [2, 3, 1].map(sample::run));
+    assert_eq!(store.overdue(sample::at(99), 2).await.unwrap(), [2, 3].map(sample::run));
 }
 
 /// Runs are listed newest first, in pages, by status.

@@ -17,6 +17,16 @@ const APPLICATION: i64 = 0x4572_7261;
 /// How long another process may keep the database busy (only recovery after a crash does).
 const BUSY: Duration = Duration::from_secs(5);
 
+/// A record is a little over a kilobyte: small pages leave the least of them empty, and a commit writes whole pages.
+/// Measured in `docs/adr/0003-sqlite-with-grouped-commits.md`.
+const PAGE_BYTES: i64 = 1_024;
+
+/// Pages of SQLite's log after which it is merged into the database: about 4 MB.
+const LOG_PAGES: i64 = 4_000;
+
+/// A log that grew beyond this in a busy moment is cut off when it is merged.
+const LOG_BYTES_KEPT: i64 = 16 << 20;
+
 /// Bits of a slot that hold the record's number, see `records.slot`.
 const NUMBER_BITS: u32 = 24;
 
@@ -96,12 +106,15 @@ pub(crate) fn open_owned(file: &Path, faults: &FaultPlan) -> Result<Connection, 
     let mut connection = Connection::open_with_flags(file, flags).map_err(sqlite)?;
     connection.busy_timeout(BUSY).map_err(sqlite)?;
     let fresh = check_identity(&connection, file)?;
+    // Only takes hold in a database without tables.
+    connection.pragma_update(None, "page_size", PAGE_BYTES).map_err(sqlite)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
     for (name, value) in [("synchronous", "FULL"), ("temp_store", "MEMORY")] {
         connection.pragma_update(None, name, value).map_err(sqlite)?;
     }
     connection.pragma_update(None, "cache_size", -2_048).map_err(sqlite)?;
-    connection.pragma_update(None, "journal_size_limit", 16 << 20).map_err(sqlite)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(sqlite)?;
+    connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT).map_err(sqlite)?;
     connection.set_prepared_statement_cache_capacity(64);
     if fresh {
         create(&mut connection, faults).map_err(sqlite)?;

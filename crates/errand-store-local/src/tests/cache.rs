@@ -1,8 +1,47 @@
 use super::{TestWorld, begin, own, read, sample};
 use crate::LocalStore;
+use crate::store::cache::{Brief, Cache, Changed, Entry, Found};
+use crate::store::claims::RunClaims;
 use errand_core::{ItemKey, RunLog, Timestamp};
 use errand_engine::ports::{Commit, Put, Store};
 use std::collections::BTreeMap;
+
+/// What was read before a write took hold, or while it was on its way, may be handed out but not kept.
+#[test]
+fn what_was_read_beside_a_write_is_not_kept() {
+    let entry = || {
+        let log = sample::log(sample::run(1), sample::at(1));
+        let brief = Brief { row: 1, head: 1, head_epoch: 1, status: "running".to_owned(), due_at: None, due_version: 1 };
+        Entry { brief, log, inherited: Vec::new() }
+    };
+    let run = sample::run(1);
+    let changed = || Changed { run, begun: None, brief: None, changes: vec![], claims: RunClaims::default() };
+    let ticket = |cache: &Cache| match cache.find(run, sample::at(1)) {
+        Found::Ticket(ticket) => drop(ticket),
+        Found::Loaded(_) => panic!("it was kept"),
+    };
+    for order in ["write within the read", "read within the write", "read ends within the write"] {
+        let cache = Cache::new(1 << 20);
+        if order == "read within the write" {
+            cache.reserve(run);
+        }
+        let Found::Ticket(read) = cache.find(run, sample::at(1)) else { panic!("{order}") };
+        if order != "read within the write" {
+            cache.reserve(run);
+        }
+        if order == "write within the read" {
+            cache.commit([changed()]);
+        }
+        read.redeem(entry(), sample::at(1));
+        if order != "write within the read" {
+            cache.commit([changed()]);
+        }
+        ticket(&cache);
+        let Found::Ticket(read) = cache.find(run, sample::at(1)) else { panic!("{order}") };
+        read.redeem(entry(), sample::at(1));
+        assert!(matches!(cache.find(run, sample::at(1)), Found::Loaded(_)), "{order}: what is read afterwards is kept");
+    }
+}
 
 /// A small generator of choices: the same seed gives the same choices.
 struct Choices(u64);

@@ -197,6 +197,17 @@ async fn a_crash_makes_nothing_up_for_runs_that_no_call_was_due_for() {
 }
 
 #[tokio::test]
+async fn a_claim_on_the_record_of_another_owner_is_durable() {
+    let mut owners = Owners::new();
+    let log = begin(owners.store(), 1).await;
+    owners.close().await;
+    assert_eq!(owners.put(log.run.id, &claim(2, 1)).await, Put::Stored);
+    assert_eq!(owners.stored(log.run.id).await, [FIRST], "the next owner would make nothing up for it");
+    owners.crash();
+    assert_eq!(names(&owners.items(log.run.id).await), [FIRST]);
+}
+
+#[tokio::test]
 async fn closing_stores_the_claims_that_are_open() {
     let mut owners = Owners::new();
     let open = begin(owners.store(), 1).await.run.id;

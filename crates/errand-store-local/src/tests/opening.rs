@@ -1,7 +1,7 @@
 use super::{TestWorld, begin, code, own, read, sample, step};
 use crate::{DataFolder, Mode};
 use errand_core::{Item, ItemBody, ItemKey};
-use errand_engine::ports::{Commit, PortError, Put, RunFilter, Store, World};
+use errand_engine::ports::{Commit, PortError, Put, Store, World};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -174,13 +174,19 @@ async fn a_damaged_database_is_refused_and_left_as_it_is() {
 async fn damage_inside_is_found_when_it_is_read() {
     let folder = filled().await;
     let file = database(folder.path());
-    let mut bytes = fs::read(&file).unwrap();
-    bytes[4_096..].fill(0xA5);
-    fs::write(&file, &bytes).unwrap();
-    let opened = code(own(folder.path(), &TestWorld::new()));
-    assert_eq!(opened.0, "data_corrupt", "{}", opened.1);
+    let whole = fs::read(&file).unwrap();
+    let damaged_from = |start: usize| {
+        let mut bytes = whole.clone();
+        bytes[start..].fill(0xA5);
+        fs::write(&file, &bytes).unwrap();
+    };
+    damaged_from(1_024);
+    assert_eq!(code(own(folder.path(), &TestWorld::new())).0, "data_corrupt", "all but the first page");
+    assert_eq!(code(read(folder.path())).0, "data_corrupt", "all but the first page");
+    damaged_from(whole.len() - 2_048);
     let reader = read(folder.path()).unwrap();
-    assert_eq!(refusal(reader.store().list(&RunFilter::default()).await.unwrap_err()).0, "data_corrupt");
+    let (refused, text) = refusal(reader.store().load(sample::run(1)).await.unwrap_err());
+    assert!(["data_corrupt", "ledger_broken"].contains(&refused), "{refused}: {text}");
 }
 
 #[tokio::test]
