@@ -1,7 +1,9 @@
 //! The cross-crate tests, in one binary.
 
+#![allow(clippy::unwrap_used, reason = "a test that meets what it did not expect should panic")]
+
 mod cli;
-#[allow(unreachable_pub, reason = "the suite is also part of the stores' own tests")]
+#[allow(unreachable_pub, dead_code, reason = "the suite is also part of the stores' own tests")]
 mod conformance;
 mod every_write;
 mod sim;
