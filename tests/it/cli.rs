@@ -8,6 +8,7 @@ mod crash;
 mod demos;
 mod folder;
 mod outside;
+mod pages;
 mod providers;
 mod runs;
 

@@ -59,17 +59,18 @@ const USAGE: &[&str] = &[
     "config_invalid",
     "duration_invalid",
     "file_missing",
-    "file_refused",
+    "file_name_unusable",
+    "file_not_plain",
     "file_too_large",
     "file_unreadable",
-    "files_too_many",
+    "too_many_files",
     "model_bad_request",
     "model_unknown",
     "model_auth",
     "no_model_listed",
+    "no_such_file",
     "number_invalid",
     "output_exists",
-    "path_refused",
     "price_unknown",
     "record_not_found",
     "run_id_invalid",
@@ -171,6 +172,14 @@ mod tests {
     fn mistakes_and_failures_have_different_exit_codes() {
         assert_eq!(Error::new("task_empty", "").exit().code(), 2);
         assert_eq!(Error::new("disk_full", "").exit().code(), 1);
+    }
+
+    #[test]
+    fn every_mistake_has_a_page() {
+        for code in USAGE {
+            let page = format!("{}/../../docs/errors/{code}.md", env!("CARGO_MANIFEST_DIR"));
+            assert!(std::path::Path::new(&page).is_file(), "{page}");
+        }
     }
 
     #[test]

@@ -65,10 +65,10 @@ impl Summary {
         }
     }
 
-    /// The lines below an answer.
-    pub(crate) fn lines(&self) -> Vec<String> {
+    /// The lines below an answer. `seen`: why it ended was shown already.
+    pub(crate) fn lines(&self, seen: bool) -> Vec<String> {
         let mut lines = Vec::new();
-        if let Some(message) = &self.message {
+        if let Some(message) = self.message.as_ref().filter(|_| !seen || self.status == "budget_exceeded") {
             let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
             lines.push(format!("{}{code}: {}", self.status, text::neutral(message)));
         }

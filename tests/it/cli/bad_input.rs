@@ -47,7 +47,8 @@ fn files_that_cannot_be_given() {
         user.refused(2, code, &arguments.iter().map(String::as_str).collect::<Vec<_>>());
     };
     refused("file_missing", "none.csv");
-    refused("file_not_plain", ".");
+    refused("file_not_plain", "scripts");
+    refused("file_name_unusable", ".");
     refused("file_not_plain", "/dev/zero");
     // 5 GB, and not a byte on the disk.
     std::fs::File::create(user.path("huge.bin")).unwrap().set_len(5 << 30).unwrap();

@@ -38,7 +38,13 @@ fn a_doctored_bundle_is_refused_and_the_record_named() {
     let cases = [
         ("cut.errand", good[..good.len() / 2].to_vec(), 2, "bundle_truncated", ""),
         ("empty.errand", Vec::new(), 2, "bundle_truncated", ""),
-        ("newer.errand", text.replacen("\"errand_bundle\":1", "\"errand_bundle\":9", 1).into_bytes(), 2, "bundle_newer", "9"),
+        (
+            "newer.errand",
+            text.replacen("\"errand_bundle\":1", "\"errand_bundle\":9", 1).into_bytes(),
+            2,
+            "bundle_newer",
+            "9",
+        ),
         ("forged.errand", text.replacen("I call files.", "I call piles.", 1).into_bytes(), 1, "bundle_forged", "record 2"),
         ("other.errand", b"PK\x03\x04 something else\n".to_vec(), 2, "bundle_unreadable", ""),
     ];
@@ -62,7 +68,8 @@ fn one_altered_byte_in_the_database_is_noticed_and_the_record_named() {
     for path in [&database, &wal] {
         let Ok(mut bytes) = std::fs::read(path) else { continue };
         let old = b"I call files.";
-        let places: Vec<usize> = (0..bytes.len().saturating_sub(old.len())).filter(|at| bytes[*at..].starts_with(old)).collect();
+        let places: Vec<usize> =
+            (0..bytes.len().saturating_sub(old.len())).filter(|at| bytes[*at..].starts_with(old)).collect();
         places.iter().for_each(|at| bytes[*at] = b'J');
         std::fs::write(path, bytes).unwrap();
     }
@@ -78,7 +85,8 @@ fn one_altered_byte_in_the_database_is_noticed_and_the_record_named() {
 fn a_fork_goes_on_with_another_model_and_repeats_nothing() {
     let user = User::new();
     let (run, _) = exported(&user);
-    user.script("other", "[[turn]]\nsay = \"Another answer altogether.\"\n");
+    let other = "[[turn]]\nsay = \"First.\"\nnext = [{ goto = \"answer\" }]\n\n[[turn]]\nid = \"answer\"\nsay = \"Another answer altogether.\"\n";
+    user.script("other", other);
     let ended = user.expect(0, &["fork", &run, "--at", "3", "--model", "scripted/other"]);
     assert!(ended.stdout.contains("Another answer"), "{ended:#?}");
     let fork = user.newest();

@@ -45,8 +45,7 @@ fn events_are_numbered_the_same_live_and_later() {
     assert_eq!(user.json(0, &["events", run]), events);
     assert_eq!(user.json(0, &["events", run, "--after", "3"]), &events[3..]);
     let types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
-    let expected =
-        ["run_started", "text", "tool_call", "tool_result", "usage", "text", "usage", "run_done"];
+    let expected = ["run_started", "text", "tool_call", "tool_result", "usage", "text", "usage", "run_done"];
     assert_eq!(types, expected);
 }
 

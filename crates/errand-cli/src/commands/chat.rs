@@ -123,7 +123,7 @@ async fn turn(
         print(&crate::text::neutral(answer.trim_end()));
     }
     if log.run.head.status != Status::Done {
-        summary.lines().iter().for_each(|line| say(Tone::Dim, config, line));
+        summary.lines(true).iter().for_each(|line| say(Tone::Dim, config, line));
     }
     Ok(ending)
 }

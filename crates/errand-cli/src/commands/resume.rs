@@ -87,7 +87,7 @@ async fn tell(context: &Context, config: &Config, host: &Host, run: RunId) -> Re
     if context.audience() == Audience::Machines {
         print_json(&summary);
     } else {
-        summary.lines().iter().for_each(|line| say(Tone::Plain, config, line));
+        summary.lines(false).iter().for_each(|line| say(Tone::Plain, config, line));
     }
     Ok(())
 }

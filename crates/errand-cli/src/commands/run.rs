@@ -140,7 +140,7 @@ pub(super) fn tell(context: &Context, config: &Config, summary: &Summary) {
     if let Some(answer) = summary.answer.as_deref().filter(|_| !seen) {
         print(&crate::text::neutral(answer.trim_end()));
     }
-    for line in summary.lines() {
+    for line in summary.lines(true) {
         say(Tone::Dim, config, &line);
     }
 }
@@ -192,7 +192,7 @@ pub(super) fn tell_stored(context: &Context, config: &Config, summary: &Summary)
     if let Some(answer) = &summary.answer {
         print(&crate::text::neutral(answer.trim_end()));
     }
-    for line in summary.lines() {
+    for line in summary.lines(false) {
         say(Tone::Dim, config, &line);
     }
 }
