@@ -25,20 +25,26 @@ use errand_engine::ports::{Blobs, ToolReply};
 use errand_sandbox::{CancelToken, EngineConfig, Limits, Sessions};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Mutex as TurnLock, OwnedMutexGuard};
 
 /// The workspaces of the runs at work on this machine.
 pub struct Workspaces {
     host: Arc<Host>,
     blobs: Arc<dyn Blobs>,
-    runs: Mutex<HashMap<RunId, Arc<TurnLock<State>>>>,
 }
 
 /// What all calls share.
 struct Host {
     sessions: Sessions,
     boxes: Boxes,
+    runs: Mutex<HashMap<RunId, Arc<TurnLock<State>>>>,
+}
+
+impl Host {
+    fn runs(&self) -> MutexGuard<'_, HashMap<RunId, Arc<TurnLock<State>>>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A call's turn in the workspace of its run.
@@ -64,8 +70,8 @@ impl Workspaces {
                 Err(error) => tracing::warn!(session = id, %error, "a workspace left by an earlier process stays"),
             }
         }
-        let host = Arc::new(Host { sessions, boxes: Boxes::new(boxes) });
-        Ok(Self { host, blobs, runs: Mutex::default() })
+        let host = Arc::new(Host { sessions, boxes: Boxes::new(boxes), runs: Mutex::default() });
+        Ok(Self { host, blobs })
     }
 
     /// Carries out a call in the workspace of its run: waits for its turn, then runs `work` on a thread that may block.
@@ -95,9 +101,13 @@ impl Workspaces {
     pub(crate) async fn release(&self, run: RunId) -> Result<(), Error> {
         let mut state = self.lock(run).await;
         let host = self.host.clone();
-        let released = on_thread(move || state.release(&id(run), &host.sessions)).await;
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner).remove(&run);
-        released?
+        on_thread(move || {
+            let released = state.release(&id(run), &host.sessions);
+            // Before the turn ends: whoever waited for it begins anew, with a state of its own.
+            host.runs().remove(&run);
+            released
+        })
+        .await?
     }
 
     async fn in_turn<T: Send + 'static>(
@@ -118,13 +128,11 @@ impl Workspaces {
     /// The turn of whoever waits.
     async fn lock(&self, run: RunId) -> OwnedMutexGuard<State> {
         loop {
-            let state = self.runs.lock().unwrap_or_else(PoisonError::into_inner).entry(run).or_default().clone();
+            let state = self.host.runs().entry(run).or_default().clone();
             let state = state.lock_owned().await;
             if !state.released {
                 return state;
             }
-            // It was released while this call waited; whoever released it is about to take it off the list.
-            tokio::task::yield_now().await;
         }
     }
 }
@@ -150,4 +158,43 @@ fn id(run: RunId) -> String {
 /// What a workspace may hold: the defaults of the sandbox.
 fn limits() -> Limits {
     Limits::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use errand_core::{Hash, Timestamp};
+    use errand_engine::ports::PortError;
+
+    struct NoBlobs;
+
+    #[async_trait]
+    impl Blobs for NoBlobs {
+        async fn put(&self, bytes: &[u8]) -> Result<Hash, PortError> {
+            Ok(Hash::of(bytes))
+        }
+
+        async fn get(&self, _: &Hash) -> Result<Option<Vec<u8>>, PortError> {
+            Ok(None)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_while_a_run_is_let_go_begins_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let workspaces = Workspaces::at(folder.path().join("w"), EngineConfig::default(), Arc::new(NoBlobs)).unwrap();
+        let run = RunId::new(Timestamp::ZERO, 1);
+        let turn = workspaces.lock(run).await;
+        let (release, waiting) = (workspaces.release(run), workspaces.lock(run));
+        let begin = async {
+            tokio::task::yield_now().await;
+            drop(turn);
+        };
+        let (released, state, ()) = tokio::join!(release, waiting, begin);
+        released.unwrap();
+        assert!(!state.released);
+        let listed = workspaces.host.runs().get(&run).cloned().unwrap();
+        assert!(Arc::ptr_eq(&listed, OwnedMutexGuard::mutex(&state)));
+    }
 }
