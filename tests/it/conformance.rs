@@ -1,5 +1,6 @@
 //! What every adapter of a port must do. Each function takes a factory and asks it for a fresh, empty adapter per check,
 //! so that the laptop, AWS and the simulation cannot drift apart.
+#![allow(clippy::unwrap_used, reason = "an adapter that fails ends the test")]
 
 use errand_core::{
     Amount, Budget, CallId, Decision, Event, Finish, Hash, Input, Item, ItemBody, ItemKey, Limits, Making, ModelChoice,

@@ -125,16 +125,25 @@ fn sync_folder(folder: &Path) -> Result<(), Error> {
 #[async_trait]
 impl Blobs for LocalBlobs {
     async fn put(&self, bytes: &[u8]) -> Result<Hash, PortError> {
-        let (blobs, bytes) = (self.clone(), bytes.to_vec());
-        Ok(blocking(move || blobs.put_blocking(&bytes)).await?)
+        let bytes = bytes.to_vec();
+        blocking(self, move |blobs| blobs.put_blocking(&bytes)).await
     }
 
     async fn get(&self, hash: &Hash) -> Result<Option<Vec<u8>>, PortError> {
-        let (blobs, hash) = (self.clone(), *hash);
-        Ok(blocking(move || blobs.get_blocking(&hash)).await?)
+        let hash = *hash;
+        blocking(self, move |blobs| blobs.get_blocking(&hash)).await
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+async fn blocking<T: Send + 'static>(
+    blobs: &LocalBlobs,
+    work: impl FnOnce(LocalBlobs) -> Result<T, Error> + Send + 'static,
+) -> Result<T, PortError> {
+    let worker = blobs.clone();
+    match tokio::task::spawn_blocking(move || work(worker)).await {
+        Ok(done) => Ok(done?),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        // The runtime is shutting down.
+        Err(_) => Err(Error::Closed { path: blobs.inner.folder.clone() }.into()),
+    }
 }

@@ -50,8 +50,9 @@ pub enum Error {
     },
     /// Another process owns the folder.
     #[error(
-        "the data folder {path} is in use by process {pid} (`{command}`, since {since}): let it finish or stop it, \
-             or name another folder with --data; commands that only read work beside it"
+        "the data folder {path} is in use by process {pid} (`{command}`, since {}): let it finish or stop it, \
+             or name another folder with --data; commands that only read work beside it",
+        utc(*since)
     )]
     Held {
         /// The folder.
@@ -244,5 +245,46 @@ impl From<Error> for PortError {
             Error::Busy { .. } => PortError::Retry { message: error.to_string() },
             _ => PortError::Broken { code: error.code(), message: error.to_string() },
         }
+    }
+}
+
+/// A time as people read it, to the second.
+fn utc(time: Timestamp) -> String {
+    let seconds = time.as_millis() / 1_000;
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    let (year, month, day) = date(seconds / 86_400);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// Year, month and day of a day since 1970, by counting the days of years and months down.
+fn date(mut days: u64) -> (u64, usize, u64) {
+    // The calendar repeats every 400 years, so a far time costs no long loop.
+    let mut year = 1970 + days / 146_097 * 400;
+    days %= 146_097;
+    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 0;
+    while days >= lengths[month] {
+        days -= lengths[month];
+        month += 1;
+    }
+    (year, month + 1, days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_as_people_read_them() {
+        let told = |seconds: u64| utc(Timestamp::from_millis(seconds * 1_000 + 999));
+        assert_eq!(told(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(told(951_827_696), "2000-02-29 12:34:56 UTC");
+        assert_eq!(told(1_798_761_599), "2026-12-31 23:59:59 UTC");
+        assert_eq!(told(4_107_542_400), "2100-03-01 00:00:00 UTC");
     }
 }

@@ -14,7 +14,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Memory for the logs of runs at work, in bytes. A run that does not fit is read from the database at each step.
+/// Memory for the logs of runs at work, in bytes. Runs that do not fit are read from the database at each step; one run
+/// at least is always kept.
 const CACHE_BYTES: usize = 8 << 20;
 
 /// What a data folder is opened for.

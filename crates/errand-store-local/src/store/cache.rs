@@ -279,9 +279,10 @@ impl Inner {
         }
     }
 
-    /// Forgets the runs that were looked at the longest ago.
+    /// Forgets the runs that were looked at the longest ago. The newest stays however large it is: its next step would
+    /// only read it again.
     fn shrink(&mut self, bytes_max: usize) {
-        while self.bytes > bytes_max {
+        while self.bytes > bytes_max && self.entries.len() > 1 {
             let Some(oldest) = self.entries.iter().min_by_key(|(_, slot)| slot.used).map(|(run, _)| *run) else { return };
             if let Some(slot) = self.entries.remove(&oldest) {
                 self.bytes -= slot.bytes;

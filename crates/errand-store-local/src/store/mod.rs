@@ -205,7 +205,12 @@ impl Readers {
     ) -> Result<T, Error> {
         let readers = Arc::clone(self);
         let asked = tokio::task::spawn_blocking(move || readers.ask_blocking(question)).await;
-        asked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        match asked {
+            Ok(answer) => answer,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is shutting down.
+            Err(_) => Err(Error::Closed { path: self.file.clone() }),
+        }
     }
 
     fn ask_blocking<T>(&self, question: impl FnOnce(Reader<'_>) -> Result<T, Error>) -> Result<T, Error> {

@@ -126,6 +126,7 @@ async fn a_second_owner_is_told_who_holds_the_folder_and_readers_work_beside() {
     let (refused, text) = code(own(folder.path(), &world));
     assert_eq!(refused, "data_held");
     assert!(text.contains(&std::process::id().to_string()) && text.contains("errand test"), "{text}");
+    assert!(text.contains("since 2026-09-21 14:13:20 UTC"), "{text}");
 
     let reader = read(folder.path()).unwrap();
     let mut log = reader.store().load(sample::run(1)).await.unwrap().unwrap().log;
@@ -231,6 +232,21 @@ async fn a_read_only_disk_can_be_read_and_not_owned() {
     assert_eq!(code(own(&path, &TestWorld::new())).0, "data_read_only");
     assert_eq!(code(own(&path.join("new"), &TestWorld::new())).0, "data_read_only");
     assert_eq!(records(&path).await, 2);
+}
+
+#[tokio::test]
+async fn what_a_dead_owner_left_in_the_log_is_read_without_a_new_owner() {
+    let (folder, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let opened = own(folder.path(), &TestWorld::new()).unwrap();
+    let mut log = begin(opened.store(), 1).await;
+    step(opened.store(), &mut log, 0, false).await;
+    for file in ["errand.db", "errand.db-wal"] {
+        fs::copy(folder.path().join(file), left.path().join(file)).unwrap();
+    }
+    assert_eq!(records(left.path()).await, 2);
+    assert_eq!(records(left.path()).await, 2, "reading takes nothing away");
+    let next = own(left.path(), &TestWorld::new()).unwrap();
+    assert_eq!(next.store().load(log.run.id).await.unwrap().unwrap().log.records, log.records);
 }
 
 /// An owner that died left its newest records in SQLite's log, which can only be merged by writing.
