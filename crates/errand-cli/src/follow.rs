@@ -102,7 +102,11 @@ pub(crate) async fn follow(host: &mut Host, view: &mut View, terminal: &mut Term
         tokio::select! {
             live = host.live.recv() => {
                 let Some(live) = live else { return Err(Error::new("engine_stopped", "the engine stopped by itself")) };
-                if live.run() == run {
+                if let Live::Broken { code, message } = live {
+                    view.close();
+                    return Err(Error::new(code, message));
+                }
+                if live.run() == Some(run) {
                     view.show(&live);
                     look = matches!(live, Live::Recorded { .. });
                 }
@@ -140,7 +144,7 @@ pub(crate) async fn follow(host: &mut Host, view: &mut View, terminal: &mut Term
 /// Shows what has already happened.
 fn drain(host: &mut Host, view: &mut View) {
     while let Ok(live) = host.live.try_recv() {
-        if live.run() == view.run() {
+        if live.run() == Some(view.run()) {
             view.show(&live);
         }
     }

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::control::Control;
 use crate::error::Error;
+use crate::health::Reporting;
 use crate::live::{Live, Sender};
 use crate::toolbox::Toolbox;
 use errand_core::{Due, RunId, Status};
@@ -51,7 +52,7 @@ impl Host {
         let queue = LocalQueue::new(Arc::clone(&world), QueueLimits::default());
         let (sender, live) = unbounded_channel();
         let adapters = Adapters {
-            store: Arc::clone(folder.store()) as Arc<dyn Store>,
+            store: Arc::new(Reporting { store: Arc::clone(folder.store()) as _, sender: sender.clone() }) as Arc<dyn Store>,
             queue: Arc::new(queue.clone()) as Arc<dyn Queue>,
             models: Arc::clone(&models) as Arc<dyn Models>,
             tools: tools.tools(),

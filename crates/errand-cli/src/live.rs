@@ -7,21 +7,44 @@ use tokio::sync::mpsc::UnboundedSender;
 /// Something that happened to a run just now.
 #[derive(Debug)]
 pub(crate) enum Live {
-    Recorded { run: RunId, record: Sealed },
-    Attempt { run: RunId, record: u64, attempt: u32 },
-    Delta { run: RunId, record: u64, delta: Delta },
-    Calling { run: RunId, call: CallId },
-    Called { run: RunId },
+    Recorded {
+        run: RunId,
+        record: Sealed,
+    },
+    Attempt {
+        run: RunId,
+        record: u64,
+        attempt: u32,
+    },
+    Delta {
+        run: RunId,
+        record: u64,
+        delta: Delta,
+    },
+    Calling {
+        run: RunId,
+        call: CallId,
+    },
+    Called {
+        run: RunId,
+    },
+    /// The data folder fails in a way that trying again does not mend.
+    Broken {
+        code: &'static str,
+        message: String,
+    },
 }
 
 impl Live {
-    pub(crate) fn run(&self) -> RunId {
+    /// The run it is about, if it is about one.
+    pub(crate) fn run(&self) -> Option<RunId> {
         match self {
             Live::Recorded { run, .. }
             | Live::Attempt { run, .. }
             | Live::Delta { run, .. }
             | Live::Calling { run, .. }
-            | Live::Called { run, .. } => *run,
+            | Live::Called { run, .. } => Some(*run),
+            Live::Broken { .. } => None,
         }
     }
 }

@@ -15,6 +15,7 @@ mod control;
 mod error;
 mod files;
 mod follow;
+mod health;
 mod host;
 mod live;
 mod logging;

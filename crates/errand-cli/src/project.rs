@@ -378,3 +378,6 @@ pub(crate) fn bound_name(bound: errand_core::BudgetBound) -> &'static str {
         errand_core::BudgetBound::ActiveTime => "active_time",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,3 +95,54 @@ fn the_doctor_tells_what_works() {
     let ended = user.expect(0, &["doctor"]);
     assert!(ended.stdout.contains("T1 ready"), "{ended:#?}");
 }
+
+/// Runs a shell script as root of a user namespace of its own, where it may mount and set limits.
+fn confined(user: &User, script: &str, arguments: &[&str]) -> super::Ended {
+    let command = user.command(arguments);
+    let mut confined = std::process::Command::new("unshare");
+    confined.args(["-Urm", "sh", "-c", script, command.get_program().to_str().unwrap()]).args(command.get_args());
+    confined.env_clear().current_dir(user.path("")).stdin(std::process::Stdio::null());
+    for (name, value) in command.get_envs() {
+        confined.env(name, value.unwrap());
+    }
+    super::ended(confined)
+}
+
+#[test]
+fn a_full_disk_ends_the_command_and_loses_nothing() {
+    let user = User::new();
+    std::fs::create_dir(user.data()).unwrap();
+    let text = "x".repeat(30_000);
+    let turn = format!(
+        "[[turn]]\nid = \"again\"\nsay = \"filling\"\nnext = [{{ goto = \"again\" }}]\n[[turn.call]]\ntool = \"echo\"\narguments = {{ text = \"{text}\" }}\n"
+    );
+    user.script("fills", &turn);
+    // Both runs in one mount: it goes away with the shell.
+    let script = "mount -t tmpfs -o size=500k tmpfs \"$ERRAND_DATA\" || exit 99
+        \"$0\" run first --model scripted/hello >/dev/null 2>&1 || exit 98
+        timeout 60 \"$0\" \"$@\"; code=$?
+        \"$0\" runs; exit $code";
+    let ended = confined(&user, script, &["run", "t", "--model", "scripted/fills", "--tools", "echo"]);
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    ended.is_refused_with("disk_full");
+    assert!(ended.stdout.contains("done") && ended.stdout.contains("first"), "{ended:#?}");
+}
+
+#[test]
+fn without_a_box_code_is_not_run_and_the_doctor_tells_why() {
+    let user = User::new();
+    // One more user namespace is allowed, and it is used up by becoming an ordinary user.
+    let script = "echo 1 > /proc/sys/user/max_user_namespaces || exit 99
+        exec unshare -U --map-user=1000 --map-group=1000 \"$0\" \"$@\"";
+    user.script("code", &super::one_call("shell", "{ script = \"echo it ran\" }"));
+    let ended = confined(&user, script, &["run", "t", "--model", "scripted/code"]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(ended.stdout.contains("sandbox_unavailable") && !ended.stdout.contains("it ran\n"), "{ended:#?}");
+    let ended = confined(&user, script, &["doctor"]);
+    assert_eq!(ended.code, Some(1), "{ended:#?}");
+    assert!(ended.stdout.contains("T1 not available") && ended.stdout.contains("repair: "), "{ended:#?}");
+    // What needs no box works.
+    user.script("sums", &super::one_call("calculate", "{ expression = \"6 * 7\" }"));
+    let ended = confined(&user, script, &["run", "t", "--model", "scripted/sums"]);
+    assert!(ended.stdout.contains("42"), "{ended:#?}");
+}

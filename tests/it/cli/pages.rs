@@ -32,7 +32,12 @@ fn quoted_after<'a>(text: &'a str, mark: &'a str) -> impl Iterator<Item = String
 
 /// The bodies of functions that give the code of an error.
 fn code_functions(text: &str) -> impl Iterator<Item = &str> {
-    text.split("fn code(").skip(1).filter_map(|rest| Some(&rest[..rest.find("\n    }\n")?]))
+    let functions =
+        text.split("fn ").skip(1).filter(|rest| rest.split('(').next().is_some_and(|name| name.ends_with("code")));
+    functions.map(|rest| {
+        let ends = ["\n    }\n", "\n}\n"].iter().filter_map(|end| rest.find(end));
+        &rest[..ends.min().unwrap_or(rest.len())]
+    })
 }
 
 fn codes() -> BTreeSet<String> {
@@ -43,7 +48,16 @@ fn codes() -> BTreeSet<String> {
         for file in files {
             let text = std::fs::read_to_string(&file).unwrap();
             let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
-            for mark in ["Outcome::error(", "refused(", "Error::new(", "Error::chain(", "code: ", "Some((\"code\", "] {
+            for mark in [
+                "Outcome::error(",
+                "refused(",
+                "Error::new(",
+                "Error::chain(",
+                "Self::new(",
+                "Self::chain(",
+                "code: ",
+                "Some((\"code\", ",
+            ] {
                 codes.extend(quoted_after(text, mark));
             }
             code_functions(text).for_each(|body| codes.extend(quoted_after(body, "=> ")));

@@ -39,7 +39,9 @@ pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit, Error> {
     let mut host = Host::open(&config, &command_line("demo"))?;
     let given = Given::new(&config, args.name, args.file, name, bytes);
     let begun = match given {
-        Ok(given) => begin(&mut host, &config, context.audience(), task.to_owned(), &[given.path.clone()], None).await,
+        Ok(given) => {
+            begin(&mut host, &config, context.audience(), task.to_owned(), std::slice::from_ref(&given.path), None).await
+        }
         Err(error) => Err(error),
     };
     let run = match begun {

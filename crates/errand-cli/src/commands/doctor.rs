@@ -106,7 +106,7 @@ fn repairs() -> Vec<String> {
     if value("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
         repairs.push("allow user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1".to_owned());
     }
-    if value("/proc/sys/user/max_user_namespaces") == "0" {
+    if value("/proc/sys/user/max_user_namespaces").parse().is_ok_and(|most: u64| most < 100) {
         repairs.push("allow user namespaces: sudo sysctl -w user.max_user_namespaces=15000".to_owned());
     }
     if value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {

@@ -69,6 +69,7 @@ async fn all(context: &Context, config: &Config, mut host: Host, runs: Vec<RunId
         tokio::select! {
             live = host.live.recv() => match live {
                 Some(Live::Recorded { run, .. }) if open.contains(&run) => look.push(run),
+                Some(Live::Broken { code, message }) => return failed(host, Error::new(code, message)).await,
                 Some(_) => {}
                 None => return failed(host, Error::new("engine_stopped", "the engine stopped by itself")).await,
             },

@@ -82,3 +82,19 @@ fn colours_are_off_when_asked_for_or_impossible() {
     assert!(!color(&[("NO_COLOR", "1")]));
     assert!(!color(&[("TERM", "dumb")]));
 }
+
+#[test]
+fn every_setting_is_documented_and_every_documented_setting_is_read() {
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/settings.md")).unwrap();
+    let sources = [include_str!("../config.rs"), include_str!("file.rs")].concat();
+    let quoted = |text: &str, prefix: &str| -> std::collections::BTreeSet<String> {
+        let words = text.split(|letter: char| !(letter.is_ascii_uppercase() || letter == '_'));
+        words.filter(|word| word.starts_with(prefix) && *word != prefix).map(str::to_owned).collect()
+    };
+    assert_eq!(quoted(&guide, "ERRAND_"), quoted(&sources, "ERRAND_"));
+    let table = include_str!("file.rs").split("pub(super) struct File {").nth(1).and_then(|rest| rest.split("\n}\n").next());
+    for line in table.unwrap().lines().filter_map(|line| line.trim().strip_prefix("pub(super) ")) {
+        let key = line.split(':').next().unwrap();
+        assert!(guide.contains(&format!("`{key}`")) || guide.contains(&format!("[{key}.")), "{key}");
+    }
+}
