@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 /// Seeds 0 to this one are lived through by the test command.
-const SEEDS: u64 = 6_000;
+const SEEDS: u64 = 10_000;
 
 /// Seeds that once showed a bug, whatever it was; they are lived through first.
 const ONCE_FAILED: &str = include_str!("../cases/sim_seeds.txt");

@@ -96,6 +96,11 @@ impl Truth {
         self.check_started(task, run, "a model call");
     }
 
+    /// The run that a task works for.
+    pub(crate) fn run_of(&self, task: usize) -> Option<RunId> {
+        self.tasks.get(&task).copied()
+    }
+
     pub(crate) fn model_ended(&mut self, task: usize) {
         self.alive.remove(&task);
     }
@@ -146,6 +151,23 @@ impl Truth {
             above = self.parents.get(&ancestor).copied();
         }
     }
+}
+
+/// What holds at every model call: no run of the tree, nor the whole, has spent more than it was granted.
+pub(crate) fn within_budgets(state: &State, run: RunId) -> Result<(), String> {
+    let mut above = Some(run);
+    while let Some(run) = above {
+        let Some(stored) = state.runs.get(&run) else { break };
+        let log = RunLog::fold(run, stored.records.clone(), []).map_err(|error| format!("{run}: {error}"))?;
+        let spent = tree_spent(state, run);
+        if let Some(usd) = log.run.config.budget.usd
+            && spent > usd + log.run.head.raised.amount.usd
+        {
+            return Err(format!("{run}: a model call begins and {spent} is more than its budget of {usd}"));
+        }
+        above = state.truth.parents.get(&run).copied();
+    }
+    Ok(())
 }
 
 /// Checks that must hold once everything has come to rest.

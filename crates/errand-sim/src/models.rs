@@ -1,5 +1,6 @@
 //! Models of the simulated world: quick, slow, failing, lying, talking nonsense.
 
+use crate::check::within_budgets;
 use crate::world::Sim;
 use async_trait::async_trait;
 use errand_core::{Finish, Message, ModelError, ModelErrorKind, ModelReply, ModelRequest, Price, RequestedCall, Usage};
@@ -63,6 +64,11 @@ impl Sim {
         let mut state = self.lock();
         let task = state.current;
         state.truth.model_called(task, PRICE.cost(&usage));
+        if let Some(run) = state.truth.run_of(task)
+            && let Err(what) = within_budgets(&state, run)
+        {
+            state.truth.violate(what);
+        }
         UnderWay { sim: self.clone(), task }
     }
 

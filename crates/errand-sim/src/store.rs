@@ -35,6 +35,10 @@ impl Sim {
     }
 }
 
+fn unknown(run: RunId) -> PortError {
+    PortError::Broken { code: "run_unknown", message: format!("{run} was never begun") }
+}
+
 fn gap(run: RunId, number: u64) -> PortError {
     PortError::Broken { code: "log_damaged", message: format!("record {number} does not follow the last record of {run}") }
 }
@@ -83,6 +87,10 @@ impl Store for Sim {
             if let Some(taken) = stored.records.get(number as usize - 1) {
                 return Ok(Commit::Taken(Arc::clone(&taken.record)));
             }
+            let before = stored.records.last().map(|last| last.hash).unwrap_or_default();
+            if let Err(error) = Sealed::open(&record.bytes, record.hash, &before, number) {
+                state.truth.violate(format!("{run}: {error}"));
+            }
             stored.records.push(record.clone());
             if wake.is_some() {
                 set_due(stored, wake);
@@ -98,10 +106,10 @@ impl Store for Sim {
         self.trace(|| format!("put {run} {}", item.key));
         self.write(|state| {
             let (exclusive, current) = (state.faults.exclusive, state.current);
-            let Some(stored) = state.runs.get_mut(&run) else { return Put::Stored };
+            let Some(stored) = state.runs.get_mut(&run) else { return Err(unknown(run)) };
             let taken = stored.items.get(&item.key).or_else(|| stored.volatile.get(&item.key)).cloned();
             if let Some(taken) = taken {
-                return Put::Taken(taken);
+                return Ok(Put::Taken(taken));
             }
             if wake.is_some() {
                 set_due(stored, wake);
@@ -115,13 +123,17 @@ impl Store for Sim {
             let place = if volatile { &mut stored.volatile } else { &mut stored.items };
             place.insert(item.key.clone(), item.clone());
             state.truth.put(run, item, current);
-            Put::Stored
+            Ok(Put::Stored)
         })
-        .await
+        .await?
     }
 
     async fn item(&self, run: RunId, key: &ItemKey) -> Result<Option<Item>, PortError> {
-        self.read(|state| state.runs.get(&run)?.items.get(key).cloned()).await
+        self.read(|state| {
+            let stored = state.runs.get(&run)?;
+            stored.items.get(key).or_else(|| stored.volatile.get(key)).cloned()
+        })
+        .await
     }
 
     async fn move_due(&self, run: RunId, seen: Option<DueEntry>, at: Option<Timestamp>) -> Result<bool, PortError> {

@@ -24,9 +24,10 @@ pub struct QueueLimits {
 }
 
 impl Default for QueueLimits {
-    /// Longer than the longest step (300 s), and often enough to outlast passing trouble.
+    /// Longer than the longest step (300 s) and the longest tool call (15 min), and often enough to outlast passing
+    /// trouble. A worker that dies takes the queue along, so nothing waits for this time.
     fn default() -> Self {
-        Self { visibility_ms: 360_000, receives_max: 10 }
+        Self { visibility_ms: 1_200_000, receives_max: 10 }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Where runs are kept: their records, the items beside them, and the due index.
 ///
 /// Reads see every write that was acknowledged before they began. Writes marked conditional fail without a trace if
-/// their key exists.
+/// their key exists: they wake nobody then, either. Writing to a run that was never begun is an error.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Begins a run with its first records (one; a fork has more) and makes its entry in the due index, due at `due`.
