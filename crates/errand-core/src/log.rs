@@ -137,19 +137,24 @@ impl RunLog {
         let record = self.record(id.record)?;
         let Event::ModelReplied(replied) = &record.event else { return None };
         let requested = replied.reply.calls.get(id.index as usize)?;
-        let edited = self.records.iter().skip(id.record as usize).rev().find_map(|sealed| match &sealed.record.event {
+        let edited = self.edited_arguments(id);
+        Some(Call { born: record.run, id, tool: &requested.name, arguments: edited.unwrap_or(&requested.arguments) })
+    }
+
+    /// The arguments that a person gave a call in place of the model's.
+    pub(crate) fn edited_arguments(&self, id: CallId) -> Option<&str> {
+        self.turn(id).iter().rev().find_map(|sealed| match &sealed.record.event {
             Event::Decided(decided) if decided.call == id => match &decided.decision {
                 Decision::Edit { arguments } => Some(arguments.as_str()),
                 _ => None,
             },
             _ => None,
-        });
-        Some(Call { born: record.run, id, tool: &requested.name, arguments: edited.unwrap_or(&requested.arguments) })
+        })
     }
 
     /// What the log says came of a call: the latest word, if a person resolved it.
     pub fn observation(&self, id: CallId) -> Option<Observation> {
-        self.records.iter().skip(id.record as usize - 1).rev().find_map(|sealed| match &sealed.record.event {
+        self.turn(id).iter().rev().find_map(|sealed| match &sealed.record.event {
             Event::ModelReplied(replied) => replied.observations.iter().find(|observation| observation.call == id).cloned(),
             Event::Observed(observed) => observed.observations.iter().find(|observation| observation.call == id).cloned(),
             Event::Forked(forked) => forked.carried.iter().find(|observation| observation.call == id).cloned(),
@@ -158,6 +163,14 @@ impl RunLog {
             }
             _ => None,
         })
+    }
+
+    /// The records that can say something of a call: from the reply that asked for it up to the next reply.
+    fn turn(&self, id: CallId) -> &[Sealed] {
+        let from = usize::try_from(id.record.saturating_sub(1)).unwrap_or(usize::MAX).min(self.records.len());
+        let records = &self.records[from..];
+        let next = records.iter().skip(1).position(|sealed| matches!(sealed.record.event, Event::ModelReplied(_)));
+        &records[..next.map_or(records.len(), |next| next + 1)]
     }
 
     /// The result item of a call, if one was written.

@@ -1,7 +1,7 @@
 //! The conversation, made from the log: what the model is sent.
 
 use crate::event::{Event, ModelReplied};
-use crate::{CallId, Decision, Due, Message, ModelRequest, RequestedCall, RunLog, Verdict};
+use crate::{CallId, Due, Message, ModelRequest, RequestedCall, RunLog, Verdict};
 
 /// What the model is told in front of the result of a call whose arguments a person changed.
 pub(crate) const EDITED_NOTE: &str = "[errand] A person changed the arguments of this call to:";
@@ -60,7 +60,7 @@ impl RunLog {
                     None => continue,
                 },
             };
-            let text = match self.edited(id) {
+            let text = match self.edited_arguments(id) {
                 Some(arguments) => format!("{EDITED_NOTE} {arguments}\n{text}"),
                 None => text,
             };
@@ -69,16 +69,6 @@ impl RunLog {
         if let Some(note) = replied.fault().and_then(crate::Fault::note) {
             messages.push(Message::User { text: note.to_owned() });
         }
-    }
-
-    fn edited(&self, id: CallId) -> Option<&str> {
-        self.records.iter().skip(id.record as usize).find_map(|sealed| match &sealed.record.event {
-            Event::Decided(decided) if decided.call == id => match &decided.decision {
-                Decision::Edit { arguments } => Some(arguments.as_str()),
-                _ => None,
-            },
-            _ => None,
-        })
     }
 }
 
