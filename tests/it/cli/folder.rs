@@ -1,7 +1,13 @@
 //! Data folders that cannot be used, and hosts that cannot make boxes.
 
 use super::User;
+use errand_core::{
+    Budget, Limits, Making, ModelChoice, Nonce, Price, RunConfig, RunId, RunLog, Started, Timestamp, WhenExceeded,
+};
+use errand_engine::ports::{Store, World};
+use errand_store_local::{DataFolder, Mode, SystemWorld};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
 fn with_a_run() -> User {
     let user = User::new();
@@ -74,14 +80,37 @@ fn a_folder_that_cannot_be_written_to_can_be_read() {
 
 #[test]
 fn a_clock_that_is_set_back_loses_nothing() {
-    // `faketime` is not everywhere; a run whose last record lies in the future is the same thing to what comes after it.
     let user = with_a_run();
-    let run = user.newest();
-    let ended = user.expect(0, &["fork", &run, "--at", "1", "--model", "scripted/hello"]);
+    let tomorrow = Timestamp::from_millis(SystemWorld.now().as_millis() + 86_400_000);
+    let run = RunId::new(tomorrow, 1);
+    begin(&user, run, tomorrow);
+    let ended = user.expect(0, &["resume", &run.to_string()]);
     assert!(ended.stdout.contains("Hello!"), "{ended:#?}");
-    let times: Vec<String> =
-        user.json(0, &["events", &user.newest()]).iter().map(|event| event["at"].as_str().unwrap().to_owned()).collect();
-    assert!(times.is_sorted(), "{times:?}");
+    let events = user.json(0, &["events", &run.to_string()]);
+    let times: Vec<&str> = events.iter().map(|event| event["at"].as_str().unwrap()).collect();
+    assert!(times.len() > 3 && times.is_sorted(), "{times:?}");
+    user.expect(0, &["replay", &run.to_string()]);
+}
+
+/// Begins a run in the user's data folder at `at`, as a process did whose clock was ahead.
+fn begin(user: &User, run: RunId, at: Timestamp) {
+    let config = RunConfig {
+        model: ModelChoice { name: "scripted/hello".to_owned(), price: Some(Price::FREE), context_tokens: None },
+        instructions: String::new(),
+        tools: Vec::new(),
+        limits: Limits::default(),
+        budget: Budget { usd: None, tokens: None, steps: 9, active_ms: 9_000, when_exceeded: WhenExceeded::End },
+    };
+    let task = "left over from tomorrow".to_owned();
+    let started = Started { config, task, files: Vec::new(), workspace: None, history: None, parent: None, withdrawn: None };
+    let log = RunLog::begin(run, started, at, Making { made_under: 0, attempt: 0, maker: Nonce(1) });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mode = Mode::Own { command: "a test".to_owned() };
+        let folder = DataFolder::open(&user.data(), mode, Arc::new(SystemWorld)).unwrap();
+        folder.store().begin(run, &log.records, at).await.unwrap();
+        folder.close().await.unwrap();
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::error::{Error, Exit};
 use crate::follow::{Ending, Terminal, follow};
 use crate::host::Host;
+use crate::live::Live;
 use crate::view::lines::Tone;
 use crate::view::{Audience, View, paint, print, print_json};
 use errand_core::{ModelChoice, RunId, Status, Usd};
@@ -60,9 +61,15 @@ async fn talk(context: &Context, config: &Config, host: &mut Host, thread: &mut 
     host.start().await?;
     loop {
         prompt(config, &terminal);
-        let line = tokio::select! {
-            line = terminal.lines.next() => line,
-            signal = terminal.signals.next() => return Ok(signal.exit()),
+        let line = loop {
+            tokio::select! {
+                line = terminal.lines.next() => break line,
+                signal = terminal.signals.next() => return Ok(signal.exit()),
+                // Other runs go on meanwhile; what they tell is not for this conversation.
+                live = host.live.recv() => if let Some(Live::Broken { code, message }) = live {
+                    return Err(Error::new(code, message));
+                },
+            }
         };
         match line.as_deref().map(str::trim) {
             None | Some("/quit" | "/exit") => return Ok(Exit::Done),

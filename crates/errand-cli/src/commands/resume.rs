@@ -16,9 +16,10 @@ pub(super) async fn resume(context: &Context, args: Resume) -> Result<Exit, Erro
     let config = Config::carrying(&context.global, &args.carry, &context.environment())?;
     let named = args.run.as_deref().map(run_id).transpose()?;
     let mut host = Host::open(&config, &command_line("resume"))?;
-    let runs = match named {
-        Some(run) => vec![run],
-        None => host.able().await?,
+    let runs = match (named, host.able().await) {
+        (Some(run), _) => vec![run],
+        (None, Ok(runs)) => runs,
+        (None, Err(error)) => return failed(host, error).await,
     };
     match runs[..] {
         [] => {
@@ -32,10 +33,18 @@ pub(super) async fn resume(context: &Context, args: Resume) -> Result<Exit, Erro
                 Err(error) => return failed(host, error.into()).await,
             };
             say_from(context, &config, run, seen);
-            host.start().await?;
+            if let Err(error) = host.start().await {
+                return failed(host, error).await;
+            }
             carry(context, &config, host, run, seen).await
         }
-        _ => all(context, &config, host, runs).await,
+        _ => match all(context, &config, &mut host, runs).await {
+            Ok(exit) => {
+                host.close().await?;
+                Ok(exit)
+            }
+            Err(error) => failed(host, error).await,
+        },
     }
 }
 
@@ -46,7 +55,7 @@ fn say_from(context: &Context, config: &Config, run: RunId, seen: u64) {
 }
 
 /// Carries several runs on and tells of each when it has ended or waits.
-async fn all(context: &Context, config: &Config, mut host: Host, runs: Vec<RunId>) -> Result<Exit, Error> {
+async fn all(context: &Context, config: &Config, host: &mut Host, runs: Vec<RunId>) -> Result<Exit, Error> {
     say(Tone::Dim, config, &format!("{} runs go on", runs.len()));
     let mut terminal = terminal(context, config)?;
     host.start().await?;
@@ -59,23 +68,21 @@ async fn all(context: &Context, config: &Config, mut host: Host, runs: Vec<RunId
             if open.contains(&run) && standing(&log, now()) != Standing::Going {
                 open.remove(&run);
                 worst = worse(worst, exit_of(&log.run.head));
-                tell(context, config, &host, run).await?;
+                tell(context, config, host, run).await?;
             }
         }
         if open.is_empty() {
-            host.close().await?;
             return Ok(worst);
         }
         tokio::select! {
             live = host.live.recv() => match live {
                 Some(Live::Recorded { run, .. }) if open.contains(&run) => look.push(run),
-                Some(Live::Broken { code, message }) => return failed(host, Error::new(code, message)).await,
+                Some(Live::Broken { code, message }) => return Err(Error::new(code, message)),
                 Some(_) => {}
-                None => return failed(host, Error::new("engine_stopped", "the engine stopped by itself")).await,
+                None => return Err(Error::new("engine_stopped", "the engine stopped by itself")),
             },
             signal = terminal.signals.next() => {
                 terminal.signals.end_at_once();
-                host.close().await?;
                 say(Tone::Notice, config, &format!("{} runs are handed over; to go on: errand resume", open.len()));
                 return Ok(signal.exit());
             }

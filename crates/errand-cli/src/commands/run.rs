@@ -83,8 +83,10 @@ pub(super) async fn carry(context: &Context, config: &Config, host: Host, run: R
         Ok(terminal) => terminal,
         Err(error) => return failed(host, error).await,
     };
-    let mut view = view(context, config, &host, run, seen).await?;
-    let followed = follow(&mut host, &mut view, &mut terminal).await;
+    let followed = match view(context, config, &host, run, seen).await {
+        Ok(mut view) => follow(&mut host, &mut view, &mut terminal).await,
+        Err(error) => Err(error),
+    };
     finish(context, config, host, run, terminal, followed).await
 }
 
