@@ -20,6 +20,8 @@ const VERSION: u32 = 1;
 const LINE_BYTES_MAX: u64 = 4 << 20;
 /// Connections served at a time.
 const CONNECTIONS: usize = 16;
+/// How long requests under way may take once the process is asked to stop.
+const LAST_REQUESTS: Duration = Duration::from_millis(800);
 /// How long a connection may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,6 +44,7 @@ enum Answer {
 pub(crate) struct Control {
     path: PathBuf,
     task: tokio::task::JoinHandle<()>,
+    room: Arc<Semaphore>,
 }
 
 impl Control {
@@ -55,8 +58,18 @@ impl Control {
         // Connecting takes the right to write, which the usual umask leaves to the owner until the mode is set.
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
-        let task = tokio::spawn(accept(listener, driver));
-        Ok(Self { path, task })
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let task = tokio::spawn(accept(listener, driver, Arc::clone(&room)));
+        Ok(Self { path, task, room })
+    }
+
+    /// Takes no more requests, and waits a moment for those under way: whoever asked must hear what came of it.
+    pub(crate) async fn close(self) {
+        self.task.abort();
+        let _ = std::fs::remove_file(&self.path);
+        // Every request holds a place; all of them are free once nothing is under way.
+        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(LAST_REQUESTS, self.room.acquire_many(all)).await;
     }
 }
 
@@ -71,8 +84,7 @@ fn path(folder: &Path) -> PathBuf {
     folder.join("control.sock")
 }
 
-async fn accept(listener: UnixListener, driver: Driver) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+async fn accept(listener: UnixListener, driver: Driver, room: Arc<Semaphore>) {
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {

@@ -25,7 +25,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// Overdue runs looked after at a time.
 const SWEEP_RUNS: u32 = 100;
 /// How long work under way may go on once the process is asked to stop.
-const FINISH: Duration = Duration::from_secs(3);
+const FINISH: Duration = Duration::from_millis(2_700);
 /// How long handing back may take then.
 const HAND_BACK: Duration = Duration::from_secs(1);
 
@@ -99,7 +99,9 @@ impl Host {
     /// Lets go: nothing new begins, what is under way gets a few seconds, the rest is handed back, the store is closed.
     /// Takes less than 5 s.
     pub(crate) async fn close(mut self) -> Result<(), Error> {
-        self.control = None;
+        if let Some(control) = self.control.take() {
+            control.close().await;
+        }
         if let Some(sweeper) = &self.sweeper {
             sweeper.abort();
         }

@@ -31,7 +31,7 @@ fn provider(status: &'static str, headers: &'static str, body: &'static str) -> 
     format!("http://{address}/v1")
 }
 
-fn run<'a>(url: &'a str) -> Vec<&'a str> {
+fn run(url: &str) -> Vec<&str> {
     vec!["run", "t", "--model", "m", "--model-base-url", url]
 }
 

@@ -16,8 +16,8 @@ use errand_engine::ports::World;
 use errand_store_local::SystemWorld;
 use std::time::Duration;
 
-/// How long an owner that does not answer is given to let go of the folder: a run that just ended closes it.
-const OWNER_LEAVES: Duration = Duration::from_millis(1_500);
+/// How long an owner that takes no requests is given to let go of the folder: it closes within five seconds.
+const OWNER_LEAVES: Duration = Duration::from_secs(6);
 
 pub(super) async fn approve(context: &Context, args: Approve) -> Result<Exit, Error> {
     let decision = match args.arguments {
@@ -140,8 +140,11 @@ async fn own_or_ask(config: &Config, command: &str, operation: &Operation) -> Re
             Err(error) if error.code == "data_held" => error,
             Err(error) => return Err(error),
         };
-        if let Some(answer) = control::ask(&config.data, operation, &config.user).await {
-            return Ok(Owner::Other(answer?));
+        match control::ask(&config.data, operation, &config.user).await {
+            // It was asked while it let go: doing it again as the owner is harmless.
+            Some(Err(error)) if error.code == "data_closed" => {}
+            Some(answer) => return Ok(Owner::Other(answer?)),
+            None => {}
         }
         if begun.elapsed() > OWNER_LEAVES {
             return Err(held);
