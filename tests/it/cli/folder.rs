@@ -2,7 +2,7 @@
 
 use super::User;
 use errand_core::{
-    Budget, Limits, Making, ModelChoice, Nonce, Price, RunConfig, RunId, RunLog, Started, Timestamp, WhenExceeded,
+    Budget, Limits, Making, ModelChoice, Nonce, Price, RunConfig, RunId, RunLog, Started, Timestamp, ToolSpec, WhenExceeded,
 };
 use errand_engine::ports::{Store, World};
 use errand_store_local::{DataFolder, Mode, SystemWorld};
@@ -83,7 +83,7 @@ fn a_clock_that_is_set_back_loses_nothing() {
     let user = with_a_run();
     let tomorrow = Timestamp::from_millis(SystemWorld.now().as_millis() + 86_400_000);
     let run = RunId::new(tomorrow, 1);
-    begin(&user, run, tomorrow);
+    begin(&user, run, tomorrow, "scripted/hello", Vec::new());
     let ended = user.expect(0, &["resume", &run.to_string()]);
     assert!(ended.stdout.contains("Hello!"), "{ended:#?}");
     let events = user.json(0, &["events", &run.to_string()]);
@@ -92,16 +92,17 @@ fn a_clock_that_is_set_back_loses_nothing() {
     user.expect(0, &["replay", &run.to_string()]);
 }
 
-/// Begins a run in the user's data folder at `at`, as a process did whose clock was ahead.
-fn begin(user: &User, run: RunId, at: Timestamp) {
+/// Begins a run in the user's data folder as a process did that died then: at another time, or with tools that no
+/// command line gives.
+pub(super) fn begin(user: &User, run: RunId, at: Timestamp, model: &str, tools: Vec<ToolSpec>) {
     let config = RunConfig {
-        model: ModelChoice { name: "scripted/hello".to_owned(), price: Some(Price::FREE), context_tokens: None },
+        model: ModelChoice { name: model.to_owned(), price: Some(Price::FREE), context_tokens: None },
         instructions: String::new(),
-        tools: Vec::new(),
+        tools,
         limits: Limits::default(),
-        budget: Budget { usd: None, tokens: None, steps: 9, active_ms: 9_000, when_exceeded: WhenExceeded::End },
+        budget: Budget { usd: None, tokens: None, steps: 9, active_ms: 90_000, when_exceeded: WhenExceeded::End },
     };
-    let task = "left over from tomorrow".to_owned();
+    let task = "left over".to_owned();
     let started = Started { config, task, files: Vec::new(), workspace: None, history: None, parent: None, withdrawn: None };
     let log = RunLog::begin(run, started, at, Making { made_under: 0, attempt: 0, maker: Nonce(1) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,6 +1,9 @@
 //! What people do from outside: approvals, answers, cancels, messages, budgets; as the owner and from a second process.
 
 use super::{User, one_call};
+use errand_core::{Approval, Class, Executor, RunId, ToolDefinition, ToolSpec};
+use errand_engine::ports::World;
+use errand_store_local::SystemWorld;
 
 fn asks(user: &User) -> String {
     user.script("asks", &one_call("shell", "{ script = \"echo made\" }"));
@@ -113,10 +116,69 @@ fn a_budget_ends_or_pauses_a_run_and_can_be_raised() {
     user.expect(4, &["run", "t", "--model", "scripted/hello", "--budget-tokens", "10"]);
 }
 
+/// A run whose call to `shell` counts as effectful: no built-in tool does anything outside of its box.
+fn effectful(user: &User) -> String {
+    user.script("effectful", &one_call("shell", "{ script = \"sleep 2; echo took hold\" }"));
+    let parameters = include_str!("../../../schemas/tools/shell.json");
+    let parameters = serde_json::from_str::<serde_json::Value>(parameters).unwrap()["parameters"].to_string();
+    let definition = ToolDefinition { name: "shell".to_owned(), description: "Runs a script.".to_owned(), parameters };
+    let spec = ToolSpec {
+        definition,
+        class: Class::Effectful,
+        executor: Executor::Worker,
+        approval: Approval::Never,
+        timeout_ms: 30_000,
+        taint_out: Vec::new(),
+    };
+    let run = RunId::new(SystemWorld.now(), 7);
+    super::folder::begin(user, run, SystemWorld.now(), "scripted/effectful", vec![spec]);
+    run.to_string()
+}
+
 #[test]
-fn an_unknown_outcome_is_settled_by_a_person_only() {
+fn a_call_that_may_have_taken_hold_is_never_repeated_and_a_person_says_what_came_of_it() {
+    for (word, expected) in
+        [("--happened", "a person confirmed that this call took hold"), ("--not-happened", "did not take hold")]
+    {
+        let user = User::new();
+        let run = effectful(&user);
+        let mut running = user.start(&["resume", &run]);
+        running.wait_for("→ shell");
+        running.wait_for("… shell");
+        running.signal("KILL");
+        running.end();
+        let ended = user.expect(3, &["resume", &run]);
+        assert!(ended.stderr.contains("nobody knows whether it took hold"), "{ended:#?}");
+        let waits = user.json(0, &["show", &run])[0]["waits_for"][0].as_str().unwrap().to_owned();
+        assert!(waits.contains("errand resolve"), "{waits}");
+        user.refused(1, "not_waiting", &["approve", &run]);
+        let ended = user.expect(0, &["resolve", &run, word, "--note", "I looked"]);
+        assert!(ended.stdout.contains(expected) && ended.stdout.contains("I looked"), "{ended:#?}");
+        let results = user.json(0, &["events", &run]);
+        let ok = results.iter().filter(|event| event["type"] == "tool_result" && event["outcome"] == "ok").count();
+        assert_eq!(ok, 0, "the call itself never came to an end, and was not made again");
+        user.expect(0, &["replay", &run]);
+    }
+}
+
+#[test]
+fn a_run_that_waits_for_a_decision_takes_no_answer() {
     let user = User::new();
     let run = asks(&user);
     user.refused(1, "not_waiting", &["resolve", &run, "--happened"]);
     user.refused(1, "not_waiting", &["answer", &run, "yes"]);
+}
+
+#[test]
+fn a_run_at_work_reads_a_message_at_its_next_turn() {
+    let user = User::new();
+    let script = "[[turn]]\nsay = \"I wait.\"\n[[turn.call]]\ntool = \"wait\"\narguments = { seconds = 2 }\n\n\
+                  [[turn]]\nsay = \"I was told: {{ notice }}\"\n";
+    user.script("listens", script);
+    let mut owner = user.start(&["run", "t", "--model", "scripted/listens"]);
+    owner.wait_for("waits until");
+    let told = user.expect(0, &["message", &user.newest(), "hurry up"]);
+    assert!(told.stdout.contains("reads it at its next turn"), "{told:#?}");
+    let ended = owner.end();
+    assert!(ended.stdout.contains("I was told: hurry up"), "{ended:#?}");
 }

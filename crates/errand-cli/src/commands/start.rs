@@ -7,6 +7,7 @@ use crate::text;
 use errand_core::{Approval, Executor, Limits, ModelChoice, RunConfig, RunId, Started, ToolSpec};
 use errand_engine::ports::{Models, World};
 use errand_store_local::SystemWorld;
+use std::io::Write;
 use std::path::PathBuf;
 
 /// What the assistant is told. One text for every model, so that requests are prefixes of each other.
@@ -115,8 +116,20 @@ pub(crate) async fn started(
         }
         None => (None, None),
     };
+    tell_copying(files);
     let (workspace, files) = host.tools.import(run, base, files).await?;
     Ok(Started { config, task, files, workspace, history, parent: None, withdrawn: None })
+}
+
+/// Copying takes more than a moment from about this size on, in bytes.
+const LARGE: u64 = 64 << 20;
+
+/// Says that large files are being copied, before it takes a while.
+fn tell_copying(files: &[PathBuf]) {
+    let bytes: u64 = files.iter().filter_map(|path| std::fs::metadata(path).ok()).map(|metadata| metadata.len()).sum();
+    if bytes > LARGE && bytes <= errand_tools::IMPORT_BYTES_MAX {
+        let _ = writeln!(std::io::stderr(), "copying {} into the workspace …", text::bytes(bytes));
+    }
 }
 
 /// Checked before files are copied; the engine checks it again.
