@@ -18,16 +18,16 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Global {
     /// Folder that holds all runs [default: the platform's data folder] [variable: ERRAND_DATA]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = "Everywhere", value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
     /// Settings file [default: ./errand.toml, else errand.toml in the platform's settings folder] [variable: ERRAND_CONFIG]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "Everywhere", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print JSON for machines: one object per line
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     pub(crate) json: bool,
     /// Log what happens inside to standard error (twice: in detail)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, help_heading = "Everywhere", action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
@@ -120,7 +120,7 @@ pub(crate) struct RunOptions {
 pub(crate) struct Run {
     /// What is to be done; `-` reads it from standard input
     pub(crate) task: String,
-    /// File or folder to copy into the run's workspace; may be given several times
+    /// File to copy into the run's workspace; may be given several times
     #[arg(long, short, value_name = "PATH")]
     pub(crate) file: Vec<PathBuf>,
     /// Go on after this run: its conversation and its files come first
@@ -135,7 +135,7 @@ pub(crate) struct Chat {
     /// Go on after this run
     #[arg(long, value_name = "RUN")]
     pub(crate) thread: Option<String>,
-    /// File or folder to copy into the workspace at the first turn; may be given several times
+    /// File to copy into the workspace at the first turn; may be given several times
     #[arg(long, short, value_name = "PATH")]
     pub(crate) file: Vec<PathBuf>,
     #[command(flatten)]
