@@ -123,3 +123,16 @@ fn a_reader_that_goes_away_is_no_failure() {
     let code = running.child.wait().unwrap().code();
     assert_eq!(code, Some(0));
 }
+
+#[test]
+fn the_tools_are_listed_with_what_they_take() {
+    let user = User::new();
+    let tools = user.json(0, &["tools"]);
+    let names: Vec<&str> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert!(
+        ["python", "shell", "files", "calculate", "echo", "chart", "ask_user", "wait"]
+            .iter()
+            .all(|name| names.contains(name))
+    );
+    assert!(tools.iter().all(|tool| tool["parameters"]["additionalProperties"] == false), "{tools:?}");
+}

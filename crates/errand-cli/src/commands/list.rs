@@ -174,6 +174,7 @@ pub(super) fn tools(context: &Context) -> Result<Exit, Error> {
                 "approval": tool.approval,
                 "timeout_ms": tool.timeout_ms,
                 "description": tool.definition.description,
+                "parameters": serde_json::from_str::<serde_json::Value>(&tool.definition.parameters).unwrap_or_default(),
             })),
             Audience::People => {
                 let class = serde_json::to_value(tool.class).ok();
