@@ -8,6 +8,7 @@ mod bundles;
 mod engine;
 mod forks;
 mod format;
+mod histories;
 mod play;
 mod show;
 mod stage;
