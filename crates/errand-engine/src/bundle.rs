@@ -2,7 +2,7 @@
 //!
 //! The form is told in `docs/guide/bundles.md`: a first line, then entries of one line of JSON that says what follows
 //! and how long it is, the bytes themselves as they are stored, and a line break; then a last line with the digest of
-//! everything before. [`Writer`] writes one, [`read`] checks every field, [`Bundle::check`] what only the whole can
+//! everything before. [`Writer`] writes one, [`read()`] checks every field, [`Bundle::check`] what only the whole can
 //! show, [`Bundle::history`] gives the conversation a replay needs.
 //!
 //! A bundle is not signed: whoever can make one can make one that agrees with itself. What the checks prove is that it
