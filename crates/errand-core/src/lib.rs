@@ -28,6 +28,9 @@ mod run;
 mod time;
 mod transcript;
 
+#[cfg(test)]
+mod tests;
+
 pub use books::{Bill, ClaimDecision, short};
 pub use call::{CallState, Observation, Outcome, PendingCall, Snapshot, Verdict};
 pub use config::{Approval, Class, Executor, ModelChoice, RunConfig, ToolSpec};
