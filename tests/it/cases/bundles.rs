@@ -103,6 +103,32 @@ fn one_altered_byte_is_noticed_in_every_record() {
     assert!(altered > 2_000, "{altered}");
 }
 
+#[test]
+fn an_altered_item_is_noticed_and_the_record_that_took_it_in_is_named() {
+    let mut altered = 0;
+    each_run(|name, log, _, bytes| {
+        for sealed in log.records.iter().filter(|sealed| sealed.record.run == log.run.id) {
+            for consumed in &sealed.record.consumed {
+                let stored = serde_json::to_vec(&log.items[&consumed.key]).unwrap();
+                let at = find(bytes, &stored) + find(&stored, b"\"at\":") + 9;
+                let mut doctored = bytes.to_vec();
+                doctored[at] ^= 1;
+                let error = bundle::read(&doctored[..]).err();
+                // The digest of the whole notices first; whoever makes that anew is found out by the record.
+                assert!(matches!(error, Some(Error::Altered { .. })), "{name}: {error:?}");
+                let mut forged = log.clone();
+                let item = forged.items.get_mut(&consumed.key).unwrap();
+                item.at = item.at.plus(1);
+                let error = bundle::consumed_items(&forged).unwrap_err();
+                let named = matches!(&error, Error::Item { record, .. } if *record == sealed.record.number);
+                assert!(named, "{name}: {error}");
+                altered += 1;
+            }
+        }
+    });
+    assert!(altered > 60, "{altered}");
+}
+
 /// The core's own check of stored bytes names the record too.
 fn chain_names(name: &str, log: &RunLog, number: u64, position: usize) {
     let mut stored: Vec<(String, Hash)> = log.records.iter().map(|one| (one.bytes.to_string(), one.hash)).collect();

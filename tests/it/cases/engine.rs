@@ -15,14 +15,31 @@ use tokio::task::JoinHandle;
 /// Most messages handled at one time of the clock: more means that they go round in circles.
 const MESSAGES_MAX: u32 = 2_000;
 
+/// How the engine is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// A record per message, as on AWS.
+    Plain,
+    /// The same, stopped and started again after every message that changed something.
+    Restless,
+    /// As many records per message as there are, as on a laptop.
+    Laptop,
+}
+
+impl Manner {
+    fn settings(self) -> Settings {
+        let records_per_message = if self == Manner::Laptop { 1_000 } else { 1 };
+        Settings { records_per_message, ..Settings::default() }
+    }
+}
+
 /// The engine with its data folder and the world outside.
 pub(super) struct Engine {
     pub(super) stage: Stage,
     home: TempDir,
     process: Option<Process>,
     flights: Vec<Flight>,
-    /// Stop and start again after every message that changed something.
-    restless: bool,
+    manner: Manner,
     pub(super) restarts: u32,
     changes: usize,
 }
@@ -64,7 +81,7 @@ impl Queue for Noted {
 }
 
 impl Process {
-    fn start(stage: &Stage, home: &TempDir) -> Self {
+    fn start(stage: &Stage, home: &TempDir, manner: Manner) -> Self {
         let world = Arc::clone(&stage.clock) as Arc<dyn World>;
         let mode = Mode::Own { command: "a case".to_owned() };
         let folder = DataFolder::open(home.path(), mode, Arc::clone(&world)).unwrap();
@@ -77,16 +94,16 @@ impl Process {
             world,
             watch: Arc::new(()),
         };
-        Self { driver: Driver::new(adapters, Settings::default()), folder, queue }
+        Self { driver: Driver::new(adapters, manner.settings()), folder, queue }
     }
 }
 
 impl Engine {
-    pub(super) fn start(case: &Case, restless: bool) -> Self {
+    pub(super) fn start(case: &Case, manner: Manner) -> Self {
         let home = tempfile::tempdir().unwrap();
         let stage = Stage::of(case);
-        let process = Some(Process::start(&stage, &home));
-        Self { stage, home, process, flights: Vec::new(), restless, restarts: 0, changes: 0 }
+        let process = Some(Process::start(&stage, &home, manner));
+        Self { stage, home, process, flights: Vec::new(), manner, restarts: 0, changes: 0 }
     }
 
     fn process(&self) -> &Process {
@@ -163,7 +180,7 @@ impl Engine {
         for flight in ended {
             self.end(flight).await;
         }
-        if self.restless && self.flights.is_empty() && self.changed().await {
+        if self.manner == Manner::Restless && self.flights.is_empty() && self.changed().await {
             self.restart().await;
         }
     }
@@ -224,7 +241,7 @@ impl Engine {
         self.restarts += 1;
         // The folder is locked until the old process is gone.
         self.process = None;
-        let process = Process::start(&self.stage, &self.home);
+        let process = Process::start(&self.stage, &self.home, self.manner);
         for run in process.folder.store().unfinished().await.unwrap() {
             process.driver.revive(run).await.unwrap();
         }

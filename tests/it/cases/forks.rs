@@ -1,5 +1,6 @@
 //! Cases forked at every record with a model that answers something else: no effect is repeated, and the fork ends.
 
+use super::engine::Manner;
 use super::format::Case;
 use super::play::Play;
 use super::{cases, runtime};
@@ -8,7 +9,7 @@ use errand_engine::ForkOptions;
 use std::collections::BTreeMap;
 
 /// Cases with calls of every class and state, with sub-runs, crashes and faults among them.
-const FORKED: [&str; 13] = [
+const FORKED: [&str; 14] = [
     "approval_edited",
     "ask_user_late",
     "budget_usd_pause",
@@ -17,6 +18,7 @@ const FORKED: [&str; 13] = [
     "effectful_crash_happened",
     "effectful_timeout",
     "fork_points",
+    "fork_subrun",
     "malformed_corrected",
     "model_unavailable",
     "subrun",
@@ -49,7 +51,7 @@ fn a_fork_at_any_record_repeats_no_effect_and_ends() {
 
 /// Forks the case's first run, as it is when its script is over, at each of its records.
 async fn fork_everywhere(case: &Case) -> u64 {
-    let mut play = Play::begin(case, false).await;
+    let mut play = Play::begin(case, Manner::Plain).await;
     for line in &case.script {
         play.act(line).await;
     }

@@ -1,6 +1,6 @@
 //! Plays a case: starts its run, lets happen what its script says, and gathers what came of it.
 
-use super::engine::Engine;
+use super::engine::{Engine, Manner};
 use super::format::{Act, Case, Line};
 use super::show;
 use super::stage::{BEGIN, Executed};
@@ -42,8 +42,8 @@ pub(super) struct Play<'a> {
 }
 
 /// Plays the whole script.
-pub(super) async fn play(case: &Case, restless: bool) -> Played {
-    let mut play = Play::begin(case, restless).await;
+pub(super) async fn play(case: &Case, manner: Manner) -> Played {
+    let mut play = Play::begin(case, manner).await;
     for line in &case.script {
         play.act(line).await;
     }
@@ -52,8 +52,8 @@ pub(super) async fn play(case: &Case, restless: bool) -> Played {
 
 impl<'a> Play<'a> {
     /// Creates the case's run.
-    pub(super) async fn begin(case: &'a Case, restless: bool) -> Self {
-        let engine = Engine::start(case, restless);
+    pub(super) async fn begin(case: &'a Case, manner: Manner) -> Self {
+        let engine = Engine::start(case, manner);
         let run = RunId::new(Timestamp::from_millis(BEGIN), 1);
         let mut play = Self { case, engine, names: Vec::new(), told: Vec::new() };
         let started = play.started();
