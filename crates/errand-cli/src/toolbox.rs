@@ -4,11 +4,9 @@ use crate::config::Config;
 use crate::error::Error;
 use errand_core::{InputFile, RunId, Snapshot, ToolSpec};
 use errand_engine::ports::{Blobs, Tools};
-use errand_sandbox::{EngineConfig, Manifest, Node};
+use errand_sandbox::EngineConfig;
 use errand_store_local::LocalBlobs;
 use errand_tools::{Registry, ToolBox, Workspaces};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +14,6 @@ use std::sync::Arc;
 pub(crate) struct Toolbox {
     registry: Arc<Registry>,
     workspaces: Arc<Workspaces>,
-    blobs: Arc<LocalBlobs>,
 }
 
 impl Toolbox {
@@ -26,7 +23,7 @@ impl Toolbox {
         let boxes = engine_config(config);
         let workspaces =
             Workspaces::at(root, boxes, Arc::clone(blobs) as Arc<dyn Blobs>).map_err(|error| workspace(&error))?;
-        Ok(Self { registry: Arc::new(registry()?), workspaces: Arc::new(workspaces), blobs: Arc::clone(blobs) })
+        Ok(Self { registry: Arc::new(registry()?), workspaces: Arc::new(workspaces) })
     }
 
     /// As the engine knows them.
@@ -56,39 +53,10 @@ impl Toolbox {
         base: Option<Snapshot>,
         files: &[PathBuf],
     ) -> Result<(Option<Snapshot>, Vec<InputFile>), Error> {
-        if files.is_empty() {
-            return Ok((base, Vec::new()));
-        }
-        let imported = self.workspaces.import(run, files.to_vec()).await;
+        let imported = self.workspaces.import_onto(run, base, files.to_vec()).await;
         let (files, workspace) = imported.map_err(|error| workspace(&error))?;
-        match (base, workspace) {
-            (Some(base), Some(added)) => Ok((Some(self.joined(base, added)?), files)),
-            (base, added) => Ok((added.or(base), files)),
-        }
+        Ok((workspace, files))
     }
-
-    /// The workspace `base` with the files of `added` in it.
-    fn joined(&self, base: Snapshot, added: Snapshot) -> Result<Snapshot, Error> {
-        let mut entries = self.entries(&base)?;
-        entries.extend(self.entries(&added)?);
-        let bytes = serde_json::to_vec(&Written { schema: 1, entries }).unwrap_or_default();
-        // A file that takes the place of a folder, say, makes a workspace that cannot be.
-        let manifest = Manifest::from_bytes(&bytes).map_err(|error| Error::chain(error.code(), &error))?;
-        let manifest = self.blobs.put_blocking(&manifest.to_bytes())?;
-        Ok(Snapshot { turn: base.turn.max(added.turn) + 1, manifest })
-    }
-
-    fn entries(&self, snapshot: &Snapshot) -> Result<BTreeMap<String, Node>, Error> {
-        let manifest = crate::files::manifest(Some(*snapshot), &self.blobs)?;
-        Ok(manifest.entries().map(|(path, node)| (path.to_owned(), node.clone())).collect())
-    }
-}
-
-/// A manifest as the sandbox writes it.
-#[derive(Serialize, Deserialize)]
-struct Written {
-    schema: u32,
-    entries: BTreeMap<String, Node>,
 }
 
 /// How boxes are made on this machine.
