@@ -15,7 +15,9 @@ impl Dice {
         (mixed ^ (mixed >> 31)) % below.max(1)
     }
 
+    /// Mostly short texts, and now and then one that no spare room hides.
     fn text(&mut self, most: u64) -> String {
+        let most = if self.roll(10) == 0 { most * 20 } else { most };
         (0..self.roll(most)).map(|_| ["a", " ", "ß", "字", "\n"][self.0 as usize % 5]).collect()
     }
 }
@@ -148,15 +150,15 @@ fn live(seed: u64, counting: Counting, calls_max: u64) -> u64 {
 fn no_request_is_larger_than_what_is_reserved_for_it() {
     let mut requests = 0;
     for counting in [Counting::Silent, Counting::Bytes, Counting::Quarters, Counting::Patchy] {
-        requests += (0..150).map(|seed| live(seed, counting, 6)).sum::<u64>();
+        requests += (0..40).map(|seed| live(seed, counting, 6)).sum::<u64>();
     }
-    assert!(requests > 5_000, "{requests}");
+    assert!(requests > 1_500, "{requests}");
 }
 
 #[test]
 fn no_number_of_calls_in_a_reply_outgrows_the_reserve() {
     for counting in [Counting::Silent, Counting::Bytes] {
-        assert!((0..10).map(|seed| live(seed, counting, 120)).sum::<u64>() > 300);
+        assert!((0..3).map(|seed| live(seed, counting, 120)).sum::<u64>() > 90);
     }
 }
 
