@@ -116,6 +116,7 @@ pub mod sample {
             event: Event::ModelReplied(Box::new(replied)),
             books: if books { vec![booked] } else { vec![] },
             at: log.run.at.plus(10),
+            began: None,
         };
         let making = Making { made_under: number, attempt, maker: Nonce(maker) };
         log.make(input, vec![], making).expect("a model turn is due in every sample")

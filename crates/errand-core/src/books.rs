@@ -1,6 +1,6 @@
 //! Who may spend: claims, waste, and the bill.
 
-use crate::{Amount, Booked, BudgetBound, Due, Hash, ItemBody, ItemKey, RunLog, Spent, Timestamp};
+use crate::{Amount, Booked, BudgetBound, CallId, CallState, Due, Event, ItemBody, ItemKey, RunLog, Spent, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most that a run can have cost so far: its totals, claims it has not counted, and waste.
@@ -59,9 +59,11 @@ impl RunLog {
                 None => bill.open += attempt.bound,
             }
         }
-        for call in self.run.head.due.calls() {
-            if let Some(observation) = self.result(call.id).filter(|_| call.state != crate::CallState::Done) {
-                bill.waste += observation.spent;
+        for call in self.run.head.due.calls().iter().filter(|call| call.state != CallState::Done) {
+            match (self.result(call.id), &call.state) {
+                (Some(observation), _) => bill.waste += observation.spent,
+                (None, CallState::SubRun { slice, .. }) => bill.open += *slice,
+                (None, _) => {}
             }
         }
         bill
@@ -121,6 +123,28 @@ impl RunLog {
         books
     }
 
+    /// When the work for `event` began: the earliest of the last attempts at the calls it takes in. `None` if nobody
+    /// worked for it; a sub-run works from the moment it was asked for.
+    pub fn began(&self, event: &Event) -> Option<Timestamp> {
+        let Event::Observed(observed) = event else { return None };
+        let pending = |call| self.run.head.due.calls().iter().find(|pending| pending.id == call);
+        let began = |call| match pending(call).map(|pending| &pending.state) {
+            Some(CallState::SubRun { .. }) => Some(self.run.at),
+            Some(CallState::HandedOut { .. }) => self.fenced(call),
+            _ => None,
+        };
+        observed.observations.iter().filter_map(|observation| began(observation.call)).min()
+    }
+
+    /// When the last attempt at a call began.
+    fn fenced(&self, call: CallId) -> Option<Timestamp> {
+        let fences = self.items.iter().filter_map(|(key, item)| match key {
+            ItemKey::Fence { call: of, .. } if *of == call => Some(item.at),
+            _ => None,
+        });
+        fences.max()
+    }
+
     fn last_attempt(&self, due: u64) -> u32 {
         self.items
             .keys()
@@ -151,9 +175,4 @@ impl RunLog {
         }
         open
     }
-}
-
-/// The whole ledger in one number, for a person to compare.
-pub fn short(hash: &Hash) -> String {
-    hash.to_string()[..12].to_owned()
 }

@@ -54,6 +54,13 @@ pub struct ToolSpec {
     pub taint_out: Vec<String>,
 }
 
+impl ToolSpec {
+    /// True if a call is carried out at once, within the attempt that asks for it.
+    pub fn is_immediate(&self) -> bool {
+        self.executor == Executor::Inline && self.approval == Approval::Never
+    }
+}
+
 /// What repeating a tool call would do to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -193,6 +193,10 @@ pub struct ContextSize {
     pub bytes: u64,
     /// Messages said since.
     pub messages: u64,
+    /// Bytes of the whole conversation.
+    pub all_bytes: u64,
+    /// Messages of the whole conversation.
+    pub all_messages: u64,
 }
 
 impl ContextSize {
@@ -200,16 +204,48 @@ impl ContextSize {
     const PER_MESSAGE: u64 = 16;
     /// Tokens that a provider may add once to a request that it has not counted before.
     const PER_REQUEST: u64 = 512;
+    /// Fewest bytes that a token has on average, in texts that are not adversarial.
+    const BYTES_PER_TOKEN: u64 = 3;
 
     /// The most input tokens the next request can have. No tokenizer makes more than one token of a byte.
     pub fn token_bound(&self) -> u64 {
-        self.tokens + self.bytes + self.messages * Self::PER_MESSAGE + Self::PER_REQUEST
+        let around = self.messages.saturating_mul(Self::PER_MESSAGE).saturating_add(Self::PER_REQUEST);
+        self.tokens.saturating_add(self.bytes).saturating_add(around)
+    }
+
+    /// About how many input tokens the next request will have.
+    pub fn token_estimate(&self) -> u64 {
+        let around = self.messages.saturating_mul(Self::PER_MESSAGE);
+        self.tokens.saturating_add(self.bytes / Self::BYTES_PER_TOKEN).saturating_add(around)
     }
 
     /// Counts one more message.
     pub fn add(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        self.messages += 1;
+        self.add_many(bytes, 1);
+    }
+
+    /// Counts more messages.
+    pub fn add_many(&mut self, bytes: u64, messages: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.messages = self.messages.saturating_add(messages);
+        self.all_bytes = self.all_bytes.saturating_add(bytes);
+        self.all_messages = self.all_messages.saturating_add(messages);
+    }
+
+    /// Counts a reply with the tokens that the provider counted up to its end. One that counts less than before cannot
+    /// make the next bound smaller than the truth.
+    pub fn counted(&mut self, tokens: u64, bytes: u64) {
+        self.add(bytes);
+        self.tokens = self.tokens.max(tokens);
+        self.bytes = 0;
+        self.messages = 0;
+    }
+
+    /// Forgets what a provider counted: another model counts by itself.
+    pub fn recount(&mut self) {
+        self.tokens = 0;
+        self.bytes = self.all_bytes;
+        self.messages = self.all_messages;
     }
 }
 

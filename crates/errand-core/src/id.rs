@@ -165,7 +165,7 @@ impl FromStr for Hash {
 
     fn from_str(text: &str) -> Result<Self, InvalidHash> {
         let mut bytes = [0u8; 32];
-        if text.len() != 64 || !text.is_ascii() {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(InvalidHash);
         }
         for (index, byte) in bytes.iter_mut().enumerate() {

@@ -31,7 +31,7 @@ mod transcript;
 #[cfg(test)]
 mod tests;
 
-pub use books::{Bill, ClaimDecision, short};
+pub use books::{Bill, ClaimDecision};
 pub use call::{CallState, Observation, Outcome, PendingCall, Snapshot, Verdict};
 pub use config::{Approval, Class, Executor, ModelChoice, RunConfig, ToolSpec};
 pub use effect::Effect;

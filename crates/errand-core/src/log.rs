@@ -45,12 +45,13 @@ impl RunLog {
     /// The log of a new run: record 1.
     pub fn begin(id: RunId, started: Started, at: Timestamp, making: Making) -> Self {
         let config = Arc::new(started.config.clone());
-        let head = started.head(id, at);
+        let head = started.head();
         let record = Record {
             schema: SCHEMA,
             run: id,
             number: 1,
             at,
+            began: None,
             made_under: making.made_under,
             attempt: making.attempt,
             maker: making.maker,
@@ -94,6 +95,7 @@ impl RunLog {
             run: self.run.id,
             number: self.run.number + 1,
             at: input.at.max(self.run.at),
+            began: input.began,
             made_under: making.made_under,
             attempt: making.attempt,
             maker: making.maker,
@@ -210,7 +212,18 @@ impl RunLog {
     pub fn carried(&self, number: u64) -> Vec<Observation> {
         let Some(record) = self.record(number) else { return Vec::new() };
         let pending = record.head.due.calls().iter().filter(|call| call.state != crate::CallState::Done);
-        pending.filter_map(|call| self.observation(call.id).or_else(|| self.result(call.id).cloned())).collect()
+        let known = |call: CallId| self.observation(call).or_else(|| self.result(call).cloned());
+        pending.filter_map(|call| known(call.id)).map(|observation| self.told_of_edit(observation)).collect()
+    }
+
+    /// An observation that says with which arguments the call was made, if a person changed them.
+    fn told_of_edit(&self, mut observation: Observation) -> Observation {
+        if let Some(arguments) = self.edited_arguments(observation.call)
+            && let crate::Outcome::Ok { text } | crate::Outcome::Error { text, .. } = &mut observation.outcome
+        {
+            *text = format!("{} {arguments}\n{text}", crate::transcript::EDITED_NOTE);
+        }
+        observation
     }
 
     /// Attempts that records have put on the books.

@@ -83,7 +83,8 @@ impl Price {
         let fresh = usage.input_tokens.saturating_sub(usage.cached_input_tokens);
         let cached = usage.cached_input_tokens.min(usage.input_tokens);
         let parts = [(fresh, self.input), (cached, self.cached_input), (usage.output_tokens, self.output)];
-        let sum: u128 = parts.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(*price)).sum();
+        let parts = parts.iter().map(|(tokens, price)| u128::from(*tokens) * u128::from(*price));
+        let sum = parts.fold(0, u128::saturating_add);
         Usd(u64::try_from(sum.div_ceil(1_000_000)).unwrap_or(u64::MAX))
     }
 

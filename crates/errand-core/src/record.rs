@@ -20,6 +20,9 @@ pub struct Record {
     pub number: u64,
     /// When it was made; never earlier than the record before it.
     pub at: Timestamp,
+    /// When the work that led to it began, if anybody worked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
     /// The record number of the message it was made under; 0 if it was made from outside (a cancel, a fork).
     pub made_under: u64,
     /// The attempt that became it; 0 if it needed no claim.

@@ -80,7 +80,7 @@ pub fn replay(log: &RunLog, history: &[Message]) -> Result<Replayed, Divergence>
             }
             replayed.requests += 1;
         }
-        let input = Input { event: record.event.clone(), books: record.books.clone(), at: record.at };
+        let input = Input { event: record.event.clone(), books: record.books.clone(), at: record.at, began: record.began };
         let making = Making { made_under: record.made_under, attempt: record.attempt, maker: record.maker };
         let again = made
             .make(input, record.consumed.clone(), making)

@@ -33,6 +33,8 @@ pub struct Input {
     pub books: Vec<Booked>,
     /// When.
     pub at: Timestamp,
+    /// When the work that led to it began; `None` if nobody worked for it.
+    pub began: Option<Timestamp>,
 }
 
 /// An event that does not fit the state of the run. Late and doubled events are normal; the caller drops them.
@@ -73,7 +75,11 @@ impl Run {
     pub fn handle(&self, input: &Input) -> Result<Head, Rejection> {
         let mut head = self.head.clone();
         let at = input.at.max(self.at);
-        self.count_active(&mut head, at);
+        if let Some(began) = input.began {
+            // Waiting does not count, and neither does the time in which no worker was alive.
+            let from = began.max(self.at);
+            head.totals.active_ms = head.totals.active_ms.saturating_add(at.since(from));
+        }
         for booked in &input.books {
             head.totals.spent += booked.spent.amount;
             if !booked.spent.confirmed {
@@ -82,19 +88,19 @@ impl Run {
         }
         match &input.event {
             Event::Started(_) => Err(self.rejection("started")),
-            Event::ModelReplied(event) => event.apply(self, &mut head, at),
+            Event::ModelReplied(event) => event.apply(self, &mut head),
             Event::ModelFailed(event) => event.apply(self, &mut head, at),
-            Event::Observed(event) => event.apply(self, &mut head, at),
-            Event::Decided(event) => event.apply(self, &mut head, at),
-            Event::Messaged(event) => event.apply(self, &mut head, at),
+            Event::Observed(event) => event.apply(self, &mut head),
+            Event::Decided(event) => event.apply(self, &mut head),
+            Event::Messaged(event) => event.apply(self, &mut head),
             Event::Cancelled(event) => event.apply(self, &mut head),
             Event::BudgetExceeded(event) => event.apply(self, &mut head),
-            Event::BudgetRaised(event) => event.apply(self, &mut head, at),
+            Event::BudgetRaised(event) => event.apply(self, &mut head),
             Event::Failed(event) => event.apply(self, &mut head),
             Event::Forked(event) => {
                 let mut forked = self.clone();
                 forked.config = self.config_after(&input.event);
-                event.apply(&forked, &mut head, at)
+                event.apply(&forked, &mut head)
             }
         }?;
         Ok(head)
@@ -137,18 +143,12 @@ impl Run {
         exceed(&self.config, head, bound);
     }
 
-    pub(crate) fn model_due(&self, head: &mut Head, at: Timestamp, not_before: Option<Timestamp>) {
-        Run::make_model_due(self.id, &self.config, head, at, not_before);
+    pub(crate) fn model_due(&self, head: &mut Head, not_before: Option<Timestamp>) {
+        Run::make_model_due(&self.config, head, not_before);
     }
 
     /// Makes a model call due, if the budget holds one: with as many output tokens as fit.
-    pub(crate) fn make_model_due(
-        _: RunId,
-        config: &RunConfig,
-        head: &mut Head,
-        _: Timestamp,
-        not_before: Option<Timestamp>,
-    ) {
+    pub(crate) fn make_model_due(config: &RunConfig, head: &mut Head, not_before: Option<Timestamp>) {
         let left = Left::of(&config.budget, head);
         if left.steps == 0 {
             return exceed(config, head, BudgetBound::Steps);
@@ -169,8 +169,11 @@ impl Run {
             Some(usd) => price.output_for(usd.less(price.bound(input, 0))).max(enough),
             None => u64::MAX,
         };
-        // The bound on the input is generous, so a long conversation must not shrink the answer to nothing.
-        let by_context = config.model.context_tokens.map_or(u64::MAX, |tokens| tokens.saturating_sub(input).max(enough));
+        // Here an estimate serves: the bound is several times too large, and would shrink the answer to nothing.
+        let by_context = config
+            .model
+            .context_tokens
+            .map_or(u64::MAX, |tokens| tokens.saturating_sub(head.context.token_estimate()).max(enough));
         let max_output_tokens = limits.output_tokens.min(by_tokens).min(by_money).min(by_context);
         head.status = Status::Running;
         head.due = Due::Model {
@@ -191,10 +194,10 @@ impl Run {
         head.due = Due::Calls { calls };
     }
 
-    pub(crate) fn go_on_after_calls(&self, head: &mut Head, calls: Vec<PendingCall>, at: Timestamp) {
+    pub(crate) fn go_on_after_calls(&self, head: &mut Head, calls: Vec<PendingCall>) {
         if calls.iter().all(|call| call.state == CallState::Done) {
             head.due = Due::Calls { calls };
-            self.model_due(head, at, None);
+            self.model_due(head, None);
         } else {
             self.make_calls_due(head, calls);
         }
@@ -203,7 +206,7 @@ impl Run {
     /// Books what an observation cost and what it adds to the conversation.
     pub(crate) fn note_observation(&self, head: &mut Head, observation: &Observation, tool: &str) {
         head.totals.spent += observation.spent;
-        head.totals.sandbox_ms += observation.sandbox_ms;
+        head.totals.sandbox_ms = head.totals.sandbox_ms.saturating_add(observation.sandbox_ms);
         head.workspace = head.workspace.max(observation.workspace);
         if matches!(observation.outcome, Outcome::Ok { .. })
             && let Some(spec) = self.config.tool(tool)
@@ -211,18 +214,6 @@ impl Run {
             head.taint.extend(spec.taint_out.iter().cloned());
         }
         head.context.add((observation.outcome.shown().0.len() + tool.len() + 64) as u64);
-    }
-
-    /// Adds the time at work since the last record: not while waiting, and not before a retry is due.
-    fn count_active(&self, head: &mut Head, at: Timestamp) {
-        if self.head.status != Status::Running {
-            return;
-        }
-        let from = match self.head.due {
-            Due::Model { not_before: Some(not_before), .. } => not_before.max(self.at),
-            _ => self.at,
-        };
-        head.totals.active_ms += at.since(from);
     }
 }
 

@@ -1,9 +1,9 @@
 //! Planted bugs: each takes one rule of the step protocol away, and the simulation must notice. Without the feature
 //! `bugs` none can be switched on.
 
-/// A rule that can be taken away. The numbers are those of the list of interleavings in ADR 0005.
+/// A rule that can be taken away. ADR 0005 tells which interleaving each one repairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "the names say which rule is missing; `about` tells what it leads to")]
+#[allow(missing_docs, reason = "the names say which rule is missing")]
 #[cfg_attr(not(feature = "bugs"), allow(dead_code, reason = "only the simulation names all of them"))]
 pub enum Bug {
     StaleMessageDropped,

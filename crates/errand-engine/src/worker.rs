@@ -3,9 +3,10 @@
 use crate::Driver;
 use crate::driver::Disposition;
 use crate::ports::{Delivery, Inbox};
-use futures::StreamExt;
 use futures::future::{Either, select};
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// Handles messages from `inbox`, at most `concurrency` at a time, until it is closed and all that were begun are done.
@@ -42,14 +43,23 @@ pub async fn serve(driver: Driver, inbox: Arc<dyn Inbox>, concurrency: usize) {
 
 async fn handle(driver: &Driver, inbox: &dyn Inbox, delivery: Delivery) {
     let dead = delivery.receives > driver.settings.receives;
-    let handled = if dead { driver.dead_letter(&delivery).await } else { driver.handle(&delivery).await };
+    let work = async { if dead { driver.dead_letter(&delivery).await } else { driver.handle(&delivery).await } };
+    // A panic is an error of one message: the others go on, and one that always panics becomes a dead letter.
+    let Ok(handled) = AssertUnwindSafe(work).catch_unwind().await else {
+        tracing::error!(run = %delivery.message.run(), "a worker panicked; its message is given back");
+        return inbox.give_back(&delivery, driver.world.now().plus(back_off(&delivery))).await;
+    };
     match handled {
         Ok(Disposition::Acknowledge) => inbox.ack(&delivery).await,
         Ok(Disposition::GiveBack(at)) => inbox.give_back(&delivery, at).await,
         Err(error) => {
-            let wait = 250u64 << delivery.receives.min(6);
             tracing::warn!(run = %delivery.message.run(), code = error.code(), error = %error, "message given back");
-            inbox.give_back(&delivery, driver.world.now().plus(wait)).await;
+            inbox.give_back(&delivery, driver.world.now().plus(back_off(&delivery))).await;
         }
     }
+}
+
+/// How long a message that failed is put off, in milliseconds.
+fn back_off(delivery: &Delivery) -> u64 {
+    250 << delivery.receives.min(6)
 }

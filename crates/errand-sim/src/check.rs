@@ -193,7 +193,7 @@ pub(crate) fn at_rest(sim: &Sim) -> Result<(), String> {
         return Err(format!("{} times a run was only healed by the due index", state.truth.rescued));
     }
     // Each record leads to a few messages; more means that something keeps waking something else.
-    let bound = 60 * (state.truth.commits + 20);
+    let bound = if state.drawn.is_quiet() { 6 } else { 60 } * (state.truth.commits + 20);
     if state.truth.sent > bound {
         return Err(format!("{} messages for {} records", state.truth.sent, state.truth.commits));
     }
@@ -218,6 +218,13 @@ fn run_at_rest(state: &State, logs: &BTreeMap<RunId, RunLog>, log: &RunLog) -> R
         && spent > usd + head.raised.amount.usd
     {
         return Err(format!("spent {spent} of a budget of {}", usd + head.raised.amount.usd));
+    }
+    if let Some(tokens) = budget.tokens
+        && state.drawn.bad_model == 0
+        && !state.drawn.exclusive
+        && head.totals.spent.tokens > tokens + head.raised.amount.tokens
+    {
+        return Err(format!("used {} tokens of {tokens}", head.totals.spent.tokens));
     }
     if head.totals.steps > budget.steps + head.raised.steps {
         return Err(format!("took {} steps of {}", head.totals.steps, budget.steps));

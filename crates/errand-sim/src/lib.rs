@@ -316,6 +316,7 @@ impl Executor {
             let run = RunId::new(state.now, entropy);
             let pauses = state.rng.chance(300);
             let cents = state.rng.between(1, 60);
+            let tokens = state.rng.between(2_000, 40_000);
             let config = RunConfig {
                 model: ModelChoice { name: "sim".to_owned(), price: Some(models::PRICE), context_tokens: None },
                 instructions: "do it".to_owned(),
@@ -328,7 +329,7 @@ impl Executor {
                 },
                 budget: Budget {
                     usd: Some(Usd::from_nanos(cents * 10_000_000)),
-                    tokens: None,
+                    tokens: state.rng.chance(300).then_some(tokens),
                     steps: state.rng.between(1, 14) as u32,
                     active_ms: 100_000_000,
                     when_exceeded: if pauses { WhenExceeded::Pause } else { WhenExceeded::End },

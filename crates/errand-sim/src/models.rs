@@ -18,7 +18,7 @@ impl Models for Sim {
     async fn call(&self, request: &ModelRequest, _: &dyn DeltaSink) -> Result<ModelReply, ModelError> {
         let usage = self.usage(request);
         let bad = self.chance(|faults| faults.bad_model);
-        let kind = if bad { self.lock().rng.below(8) } else { 99 };
+        let kind = if bad { self.lock().rng.below(9) } else { 99 };
         // A call that the provider refuses at once costs nothing; any other is paid for from here on.
         if kind == 0 {
             let _ends = self.call_begins(Usage::default());
@@ -43,6 +43,8 @@ impl Models for Sim {
         }
         let usage = match kind {
             4 => None,
+            // Nobody uses so much; the run may end for it, and nothing else may happen.
+            8 => Some(Usage { input_tokens: u64::MAX, cached_input_tokens: u64::MAX, ..usage }),
             _ => Some(usage),
         };
         Ok(self.reply(request, usage, kind))

@@ -82,7 +82,11 @@ impl Sim {
         for (run, stored) in &state.runs {
             let Some(last) = stored.records.last().map(|sealed| &sealed.record) else { continue };
             if last.head.status == Status::Paused {
-                wanted.push(Act::Raise(*run, format!("r{}", last.number)));
+                // Enough is enough.
+                match last.head.raised.steps {
+                    40.. => wanted.push(Act::Cancel(*run)),
+                    _ => wanted.push(Act::Raise(*run, format!("r{}", last.number))),
+                }
             }
             let Due::Calls { calls } = &last.head.due else { continue };
             for call in calls {

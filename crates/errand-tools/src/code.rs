@@ -7,7 +7,7 @@ use errand_engine::ports::ToolReply;
 use errand_sandbox::{Change, ChangeKind, Exec, ExecOutcome, Exit, Output, Session};
 use serde::Deserialize;
 use std::fmt::Write;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Time kept back from a call's own for restoring and keeping the workspace.
 const RESERVE: Duration = Duration::from_secs(5);
@@ -62,8 +62,8 @@ impl From<Shell> for Program {
 /// What a call may use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
-    /// When the call must be over.
-    pub(crate) deadline: Instant,
+    /// Time the call may take from its turn on, restoring and keeping the workspace included.
+    pub(crate) time: Duration,
     /// Most that is shown, in bytes.
     pub(crate) observation_bytes: usize,
 }
@@ -79,7 +79,7 @@ impl Program {
 
     fn attempt(self, desk: &mut Desk<'_>, bounds: Bounds) -> Result<ToolReply, Error> {
         desk.engine()?;
-        let wall = bounds.deadline.saturating_duration_since(Instant::now()).saturating_sub(RESERVE);
+        let wall = bounds.time.saturating_sub(RESERVE);
         if wall < LEAST {
             return Err(Error::NoTimeLeft);
         }

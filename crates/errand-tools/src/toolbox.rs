@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Carries out the built-in tools.
 pub struct ToolBox {
@@ -53,12 +53,11 @@ impl Tools for ToolBox {
 
     async fn run(&self, job: ToolJob<'_>) -> ToolReply {
         let bytes_max = usize::try_from(job.observation_bytes).unwrap_or(usize::MAX);
-        let deadline = Instant::now() + Duration::from_millis(job.timeout_ms);
         let request = match Request::read(&self.registry, job.call.tool, job.call.arguments) {
             Ok(request) => request,
             Err(refused) => return ToolReply::free(Outcome::error(refused.code(), refused.to_string())),
         };
-        let bounds = Bounds { deadline, observation_bytes: bytes_max };
+        let bounds = Bounds { time: Duration::from_millis(job.timeout_ms), observation_bytes: bytes_max };
         let reply = match request {
             Request::Echo(echo) => ToolReply::free(Outcome::Ok { text: echo.text }),
             Request::Calculate(calculate) => ToolReply::free(match calculate.run() {

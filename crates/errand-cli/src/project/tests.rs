@@ -37,7 +37,7 @@ fn begun() -> RunLog {
 
 fn push(log: &mut RunLog, event: Event) {
     let at = log.run.at.plus(10);
-    let sealed = log.make(Input { event, books: Vec::new(), at }, Vec::new(), MAKING).unwrap();
+    let sealed = log.make(Input { event, books: Vec::new(), at, began: None }, Vec::new(), MAKING).unwrap();
     log.push(sealed);
 }
 

@@ -1,4 +1,4 @@
-use crate::{Allowance, Due, Head, Rejection, Run, Status, Timestamp};
+use crate::{Allowance, Due, Head, Rejection, Run, Status};
 use serde::{Deserialize, Serialize};
 
 /// The budget was raised. A paused run goes on.
@@ -11,13 +11,13 @@ pub struct BudgetRaised {
 }
 
 impl BudgetRaised {
-    pub(crate) fn apply(&self, run: &Run, head: &mut Head, at: Timestamp) -> Result<(), Rejection> {
+    pub(crate) fn apply(&self, run: &Run, head: &mut Head) -> Result<(), Rejection> {
         if head.due != Due::Budget {
             return Err(run.rejection("budget_raised"));
         }
         head.raised += self.by;
         head.status = Status::Running;
-        run.model_due(head, at, None);
+        run.model_due(head, None);
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
 use super::super::run::Grant;
-use crate::{CallId, CallState, Due, Executor, Head, Outcome, Rejection, Run, Timestamp};
+use crate::{CallId, CallState, Due, Executor, Head, Outcome, Rejection, Run};
 use serde::{Deserialize, Serialize};
 
 /// A person decided on a call.
@@ -67,7 +67,7 @@ impl Decision {
 }
 
 impl Decided {
-    pub(crate) fn apply(&self, run: &Run, head: &mut Head, at: Timestamp) -> Result<(), Rejection> {
+    pub(crate) fn apply(&self, run: &Run, head: &mut Head) -> Result<(), Rejection> {
         let Due::Calls { mut calls } = head.due.clone() else { return Err(run.rejection("decided")) };
         let call = calls.iter_mut().find(|call| call.id == self.call).ok_or(Rejection::NotPending { call: self.call })?;
         if !self.decision.fits(&call.state) {
@@ -92,7 +92,7 @@ impl Decided {
                 };
             }
         }
-        run.go_on_after_calls(head, calls, at);
+        run.go_on_after_calls(head, calls);
         Ok(())
     }
 }

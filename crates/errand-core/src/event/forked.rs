@@ -1,7 +1,7 @@
 use super::super::run::Grant;
 use crate::{
     Allowance, Amount, Budget, CallState, Due, Faults, Head, ModelChoice, Observation, Outcome, PendingCall, Rejection, Run,
-    RunId, Status, Timestamp, Totals,
+    RunId, Status, Totals,
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,12 +28,15 @@ pub struct Forked {
 }
 
 impl Forked {
-    pub(crate) fn apply(&self, run: &Run, head: &mut Head, at: Timestamp) -> Result<(), Rejection> {
+    pub(crate) fn apply(&self, run: &Run, head: &mut Head) -> Result<(), Rejection> {
         head.totals = Totals::default();
         head.raised = Allowance::default();
         head.faults = Faults::default();
         head.parent = None;
         head.depth = 0;
+        if self.model.is_some() {
+            head.context.recount();
+        }
         if let Some(message) = &self.message {
             head.context.add(message.len() as u64);
         }
@@ -41,13 +44,13 @@ impl Forked {
             Due::Calls { calls } => {
                 let calls = self.carry(run, head, calls);
                 head.status = Status::Running;
-                run.go_on_after_calls(head, calls, at);
+                run.go_on_after_calls(head, calls);
             }
             Due::Nothing { .. } if self.message.is_none() => return Err(Rejection::NothingDue { record: self.at }),
             Due::Nothing { abandoned } if !abandoned.is_empty() => return Err(Rejection::NothingDue { record: self.at }),
             Due::Nothing { .. } | Due::Model { .. } | Due::Budget => {
                 head.status = Status::Running;
-                run.model_due(head, at, None);
+                run.model_due(head, None);
             }
         }
         Ok(())

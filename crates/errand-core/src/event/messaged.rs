@@ -1,4 +1,4 @@
-use crate::{Due, Head, Rejection, Run, Timestamp};
+use crate::{Due, Head, Rejection, Run};
 use serde::{Deserialize, Serialize};
 
 /// A person said something while the run was at work. The model reads it at its next turn.
@@ -18,12 +18,12 @@ pub struct UserMessage {
 }
 
 impl Messaged {
-    pub(crate) fn apply(&self, run: &Run, head: &mut Head, at: Timestamp) -> Result<(), Rejection> {
+    pub(crate) fn apply(&self, run: &Run, head: &mut Head) -> Result<(), Rejection> {
         let Due::Model { not_before, .. } = head.due else { return Err(run.rejection("messaged")) };
         for message in &self.messages {
             head.context.add(message.text.len() as u64);
         }
-        run.model_due(head, at, not_before);
+        run.model_due(head, not_before);
         Ok(())
     }
 }

@@ -1,6 +1,9 @@
 use crate::{Due, Head, ModelError, Rejection, Run, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 
+/// Longest wait that a provider is granted: a week.
+const RETRY_AFTER_MS_MAX: u64 = 7 * 24 * 3_600_000;
+
 /// A model call failed. Whether it is tried again follows from the error and the number of failures in a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFailed {
@@ -15,7 +18,7 @@ impl ModelFailed {
         let kind = self.error.kind;
         if kind.is_retryable() && head.faults.model < run.config.limits.model_attempts {
             let wait = self.wait_ms(run, head.faults.model);
-            run.model_due(head, at, Some(at.plus(wait)));
+            run.model_due(head, Some(at.plus(wait)));
         } else {
             let tries =
                 if head.faults.model > 1 { format!(" (after {} attempts)", head.faults.model) } else { String::new() };
@@ -32,6 +35,6 @@ impl ModelFailed {
         let doubled = limits.backoff_ms.saturating_mul(1 << failures.saturating_sub(1).min(20));
         let base = doubled.min(limits.backoff_ms_max);
         let spread = u64::from(run.hash.0[0]) * (base / 2) / 255;
-        self.error.retry_after_ms.map_or(base / 2 + spread, |asked| asked.max(base / 2) + spread)
+        self.error.retry_after_ms.map_or(base / 2 + spread, |asked| asked.max(base / 2).min(RETRY_AFTER_MS_MAX) + spread)
     }
 }

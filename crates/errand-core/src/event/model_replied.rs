@@ -5,6 +5,9 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Longest time that calls which take turns may have together: what one call may have at most.
+const CALLS_MS_MAX: u64 = 900_000;
+
 /// A model answered. Quick pure calls it asked for are already carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelReplied {
@@ -58,7 +61,7 @@ impl ModelReplied {
         }
     }
 
-    pub(crate) fn apply(&self, run: &Run, head: &mut Head, at: crate::Timestamp) -> Result<(), Rejection> {
+    pub(crate) fn apply(&self, run: &Run, head: &mut Head) -> Result<(), Rejection> {
         let Due::Model { .. } = head.due else { return Err(run.rejection("model_replied")) };
         if self.verdicts.len() != self.reply.calls.len() {
             return Err(Rejection::Inconsistent { what: "a reply needs one verdict per call" });
@@ -74,7 +77,7 @@ impl ModelReplied {
                 .tool(&self.reply.calls[index].name)
                 .ok_or(Rejection::Inconsistent { what: "an accepted call names a tool the run does not have" })?;
             head.totals.calls += 1;
-            if spec.executor == Executor::Inline {
+            if spec.is_immediate() {
                 if !self.observations.iter().any(|observation| observation.call == id) {
                     return Err(Rejection::Inconsistent { what: "an inline call has no observation" });
                 }
@@ -87,13 +90,14 @@ impl ModelReplied {
         }
         self.count_refusals(head);
         if calls.is_empty() {
-            return self.finish_turn(run, head, at);
+            return self.finish_turn(run, head);
         }
         head.faults.malformed = 0;
         let sub_runs = calls.iter().filter(|(_, spec, _)| spec.executor == Executor::SubRun).count();
         let mut grant = Grant::among(run, head, sub_runs as u64);
-        let pending =
+        let mut pending: Vec<PendingCall> =
             calls.into_iter().map(|(id, spec, verdict)| pending(run, head, id, spec, verdict, &mut grant)).collect();
+        share_time(&mut pending);
         run.make_calls_due(head, pending);
         Ok(())
     }
@@ -105,19 +109,16 @@ impl ModelReplied {
     fn count(&self, head: &mut Head) {
         head.totals.steps += 1;
         head.faults.model = 0;
+        let calls: usize = self.reply.calls.iter().map(|call| call.name.len() + call.arguments.len() + 32).sum();
+        let bytes = (self.reply.text.len() + calls) as u64;
         match self.reply.usage {
             Some(usage) => {
-                head.totals.cached_tokens += usage.cached_input_tokens;
-                head.totals.output_tokens += usage.output_tokens;
-                // A provider that counts less than before cannot make the next bound smaller than the truth.
-                head.context.tokens = head.context.tokens.max(usage.input_tokens.saturating_add(usage.output_tokens));
-                head.context.bytes = 0;
-                head.context.messages = 0;
+                let totals = &mut head.totals;
+                totals.cached_tokens = totals.cached_tokens.saturating_add(usage.cached_input_tokens);
+                totals.output_tokens = totals.output_tokens.saturating_add(usage.output_tokens);
+                head.context.counted(usage.input_tokens.saturating_add(usage.output_tokens), bytes);
             }
-            None => {
-                let calls: usize = self.reply.calls.iter().map(|call| call.name.len() + call.arguments.len() + 32).sum();
-                head.context.add((self.reply.text.len() + calls) as u64);
-            }
+            None => head.context.add(bytes),
         }
     }
 
@@ -131,13 +132,13 @@ impl ModelReplied {
     }
 
     /// What follows a reply that leaves no call pending.
-    fn finish_turn(&self, run: &Run, head: &mut Head, at: crate::Timestamp) -> Result<(), Rejection> {
+    fn finish_turn(&self, run: &Run, head: &mut Head) -> Result<(), Rejection> {
         let Some(fault) = self.fault() else {
             head.faults.malformed = 0;
             if self.reply.calls.is_empty() {
                 run.end(head, self.answer_status());
             } else {
-                run.model_due(head, at, None);
+                run.model_due(head, None);
             }
             return Ok(());
         };
@@ -157,7 +158,7 @@ impl ModelReplied {
             );
             run.end(head, Status::Failed { code: "model_malformed".to_owned(), message });
         } else {
-            run.model_due(head, at, None);
+            run.model_due(head, None);
         }
         Ok(())
     }
@@ -176,7 +177,8 @@ fn pending(run: &Run, head: &Head, id: CallId, spec: &ToolSpec, verdict: &Verdic
         Verdict::Accepted { until, share } => (*until, *share),
         Verdict::Refused { .. } => (None, None),
     };
-    let asks = spec.approval == Approval::Always && matches!(spec.executor, Executor::Worker | Executor::SubRun);
+    let asks =
+        spec.approval == Approval::Always && matches!(spec.executor, Executor::Inline | Executor::Worker | Executor::SubRun);
     let state = match spec.executor {
         _ if asks => CallState::Approval,
         Executor::Person => CallState::Person { until },
@@ -185,4 +187,18 @@ fn pending(run: &Run, head: &Head, id: CallId, spec: &ToolSpec, verdict: &Verdic
         Executor::Worker | Executor::Inline => run.hand_out(head, spec),
     };
     PendingCall { id, tool: spec.definition.name.clone(), class: spec.class, state }
+}
+
+/// Calls that are handed out together may have to take turns, so each gets the time of all of them.
+fn share_time(calls: &mut [PendingCall]) {
+    let own = |call: &PendingCall| match call.state {
+        CallState::HandedOut { timeout_ms } => timeout_ms,
+        _ => 0,
+    };
+    let all = calls.iter().map(own).fold(0, u64::saturating_add).min(CALLS_MS_MAX);
+    for call in calls {
+        if let CallState::HandedOut { timeout_ms } = &mut call.state {
+            *timeout_ms = all.max(*timeout_ms);
+        }
+    }
 }

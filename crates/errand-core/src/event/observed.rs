@@ -1,4 +1,4 @@
-use crate::{CallState, Due, Head, Observation, Outcome, Rejection, Run, Timestamp};
+use crate::{CallState, Due, Head, Observation, Outcome, Rejection, Run};
 use serde::{Deserialize, Serialize};
 
 /// Tool calls ended: results came, people answered, time passed.
@@ -9,7 +9,7 @@ pub struct Observed {
 }
 
 impl Observed {
-    pub(crate) fn apply(&self, run: &Run, head: &mut Head, at: Timestamp) -> Result<(), Rejection> {
+    pub(crate) fn apply(&self, run: &Run, head: &mut Head) -> Result<(), Rejection> {
         let Due::Calls { mut calls } = head.due.clone() else { return Err(run.rejection("observed")) };
         for observation in &self.observations {
             let call = calls
@@ -26,7 +26,7 @@ impl Observed {
             let tool = call.tool.clone();
             run.note_observation(head, observation, &tool);
         }
-        run.go_on_after_calls(head, calls, at);
+        run.go_on_after_calls(head, calls);
         Ok(())
     }
 }

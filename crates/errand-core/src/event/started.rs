@@ -1,6 +1,5 @@
 use crate::{
-    Allowance, CallId, ContextSize, Due, Faults, Hash, Head, Message, Run, RunConfig, RunId, Snapshot, Status, Timestamp,
-    Totals,
+    Allowance, CallId, ContextSize, Due, Faults, Hash, Head, Message, Run, RunConfig, RunId, Snapshot, Status, Totals,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -68,7 +67,7 @@ pub struct Parent {
 
 impl Started {
     /// The head of record 1.
-    pub fn head(&self, run: RunId, at: Timestamp) -> Head {
+    pub fn head(&self) -> Head {
         let mut head = Head {
             status: Status::Running,
             due: Due::Nothing { abandoned: Vec::new() },
@@ -83,7 +82,7 @@ impl Started {
         };
         match &self.withdrawn {
             Some(reason) => head.status = Status::Cancelled { reason: reason.clone() },
-            None => Run::make_model_due(run, &self.config, &mut head, at, None),
+            None => Run::make_model_due(&self.config, &mut head, None),
         }
         head
     }
@@ -108,8 +107,7 @@ impl Started {
             context.add((definition.name.len() + definition.description.len() + definition.parameters.len()) as u64);
         }
         if let Some(history) = &self.history {
-            context.bytes += history.bytes;
-            context.messages += history.messages;
+            context.add_many(history.bytes, history.messages);
         }
         context.add(self.opening().bytes());
         context

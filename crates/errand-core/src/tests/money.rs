@@ -18,12 +18,12 @@ fn sums_stop_at_the_end_of_money() {
 }
 
 #[test]
-fn the_largest_usage_at_the_dearest_price_is_a_number() {
-    // A million dollars per million tokens; price tables take no more.
-    let price = Price { input: 1 << 50, cached_input: 1 << 50, output: 1 << 50 };
+fn the_largest_usage_at_the_largest_price_is_a_number() {
+    let price = Price { input: u64::MAX, cached_input: u64::MAX, output: u64::MAX };
     let usage = Usage { input_tokens: u64::MAX, cached_input_tokens: 7, output_tokens: u64::MAX, reasoning_tokens: 0 };
     assert_eq!(price.cost(&usage), MAX);
     assert_eq!(price.bound(u64::MAX, u64::MAX), MAX);
+    assert_eq!(price.output_for(MAX), 1_000_000);
     assert_eq!(Price { output: 1, ..PRICE }.output_for(MAX), u64::MAX);
 }
 

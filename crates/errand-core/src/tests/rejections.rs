@@ -120,7 +120,9 @@ fn each_event_fits_the_states_it_should_and_no_other() {
     for (name, event) in events() {
         let cells: Vec<&str> = states
             .iter()
-            .map(|(_, log)| letter(log.run.handle(&Input { event: event.clone(), books: Vec::new(), at: at(9_000) })))
+            .map(|(_, log)| {
+                letter(log.run.handle(&Input { event: event.clone(), books: Vec::new(), at: at(9_000), began: None }))
+            })
             .collect();
         let _ = writeln!(table, "{name:<10} {}", cells.join(" "));
     }
@@ -131,14 +133,14 @@ fn each_event_fits_the_states_it_should_and_no_other() {
 fn a_rejection_names_the_event_and_the_state() {
     for (name, log) in states() {
         let event = Event::Started(Box::new(started()));
-        let rejection = log.run.handle(&Input { event, books: Vec::new(), at: at(0) }).unwrap_err();
+        let rejection = log.run.handle(&Input { event, books: Vec::new(), at: at(0), began: None }).unwrap_err();
         let expected =
             Rejection::OutOfPlace { event: "started", number: log.run.number, status: log.run.head.status.code() };
         assert_eq!(rejection, expected, "{name}");
     }
     let log = called(&["look"]);
     let event = observed(2, 3, ok("seen"));
-    let rejection = log.run.handle(&Input { event, books: Vec::new(), at: at(0) }).unwrap_err();
+    let rejection = log.run.handle(&Input { event, books: Vec::new(), at: at(0), began: None }).unwrap_err();
     assert_eq!(rejection, Rejection::NotPending { call: CallId { record: 2, index: 3 } });
 }
 
@@ -160,7 +162,7 @@ fn doubled_events_are_refused() {
     ];
     for (mut log, event) in doubled {
         push(&mut log, event.clone());
-        let refused = log.run.handle(&Input { event: event.clone(), books: Vec::new(), at: at(9_000) });
+        let refused = log.run.handle(&Input { event: event.clone(), books: Vec::new(), at: at(9_000), began: None });
         assert!(refused.is_err(), "{event:?}");
     }
 }
@@ -171,7 +173,7 @@ fn one_event_cannot_end_a_call_twice() {
     let log = called(&["look", "pay"]);
     let twice = vec![observation(2, 0, ok("a")), observation(2, 0, ok("b"))];
     let event = Event::Observed(Observed { observations: twice });
-    let rejection = log.run.handle(&Input { event, books: Vec::new(), at: at(0) }).unwrap_err();
+    let rejection = log.run.handle(&Input { event, books: Vec::new(), at: at(0), began: None }).unwrap_err();
     assert_eq!(rejection, Rejection::NotPending { call: CallId { record: 2, index: 0 } });
 }
 
@@ -184,7 +186,8 @@ fn a_fork_carries_outcomes_and_no_costs() {
         ..observation(2, 0, Outcome::Unknown { reason: "lost".to_owned() })
     };
     let carried = vec![paid, observation(2, 1, ok("seen"))];
-    let head = log.run.handle(&Input { event: forked(None, carried), books: Vec::new(), at: at(9_000) }).unwrap();
+    let head =
+        log.run.handle(&Input { event: forked(None, carried), books: Vec::new(), at: at(9_000), began: None }).unwrap();
     assert_eq!((head.totals, head.parent, head.depth), (Totals::default(), None, 0));
     let states: Vec<&CallState> = head.due.calls().iter().map(|call| &call.state).collect();
     assert!(matches!(states[..], [CallState::Unknown, CallState::Done, CallState::Approval, CallState::SubRun { .. }]));
@@ -198,7 +201,8 @@ fn times_never_go_back_and_no_time_is_made_up() {
     let mut log = begun();
     let events = [failed(ModelErrorKind::Unavailable, None), failed(ModelErrorKind::Unavailable, None), cancelled()];
     for (event, moment) in events.into_iter().zip([at(5_000), at(0), at(1)]) {
-        let sealed = log.make(Input { event, books: Vec::new(), at: moment }, Vec::new(), making()).unwrap();
+        let input = Input { event, books: Vec::new(), at: moment, began: Some(at(0)) };
+        let sealed = log.make(input, Vec::new(), making()).unwrap();
         log.push(sealed);
     }
     let times: Vec<u64> = log.records.iter().map(|sealed| sealed.record.at.since(at(0))).collect();

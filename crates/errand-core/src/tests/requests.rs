@@ -94,6 +94,13 @@ fn random_reply(log: &RunLog, dice: &mut Dice, turn: u64, counting: Counting, ca
 /// Something that ends or decides a pending call, or is said.
 fn random_event(log: &RunLog, dice: &mut Dice) -> Event {
     let Due::Calls { calls } = &log.run.head.due else {
+        if dice.roll(4) == 0 {
+            let mut event = forked(Some("And now?"), Vec::new());
+            if let Event::Forked(forked) = &mut event {
+                forked.model = Some(ModelChoice { name: dice.text(9), price: Some(PRICE), context_tokens: None });
+            }
+            return event;
+        }
         let texts = 1 + dice.roll(3);
         let messages = (0..texts).map(|id| UserMessage { id: id.to_string(), text: dice.text(90) }).collect();
         return Event::Messaged(Messaged { messages });
@@ -160,6 +167,60 @@ fn no_number_of_calls_in_a_reply_outgrows_the_reserve() {
     for counting in [Counting::Silent, Counting::Bytes] {
         assert!((0..3).map(|seed| live(seed, counting, 120)).sum::<u64>() > 90);
     }
+}
+
+/// What one model counted in its tokens says nothing of another's.
+#[test]
+fn a_fork_to_another_model_is_counted_anew() {
+    let mut started = started();
+    started.task = "字".repeat(10_000);
+    let mut log = RunLog::begin(run_id(1), started, at(0), making());
+    let mut event = reply(&log, "I look.", &["quick"]);
+    if let Event::ModelReplied(replied) = &mut event {
+        replied.reply.usage = Some(Usage { input_tokens: 10_000, output_tokens: 9, ..Usage::default() });
+    }
+    push(&mut log, event);
+    assert!(log.run.head.context.token_bound() < 11_000);
+    let mut event = forked(None, Vec::new());
+    if let Event::Forked(forked) = &mut event {
+        forked.model = Some(ModelChoice { name: "other".to_owned(), price: Some(PRICE), context_tokens: None });
+    }
+    push(&mut log, event);
+    let request = log.request(&[]).unwrap();
+    assert!(log.run.head.context.token_bound() >= bytes(&request));
+}
+
+/// Numbers from outside, as large as they get: nothing overflows, and no next call seems cheap.
+#[test]
+fn absurd_numbers_from_outside_stop_the_run() {
+    let usage = |input, cached, output| {
+        let usage =
+            Usage { input_tokens: input, cached_input_tokens: cached, output_tokens: output, reasoning_tokens: u64::MAX };
+        let mut log = begun();
+        for _ in 0..2 {
+            if !matches!(log.run.head.due, Due::Model { .. }) {
+                break;
+            }
+            let mut event = reply(&log, "", &["quick"]);
+            if let Event::ModelReplied(replied) = &mut event {
+                replied.reply.usage = Some(usage);
+            }
+            push(&mut log, event);
+        }
+        log.run.head
+    };
+    for (input, output) in [(u64::MAX, 1), (1, u64::MAX), (u64::MAX, u64::MAX)] {
+        assert_eq!(usage(input, 0, output).status, Status::Paused, "{input} {output}");
+    }
+    assert_eq!(usage(1, u64::MAX, 2).totals.cached_tokens, u64::MAX);
+    let mut log = called(&["look", "look"]);
+    let slow = |index| Observation { sandbox_ms: u64::MAX, ..observation(2, index, ok("seen")) };
+    push(&mut log, Event::Observed(Observed { observations: vec![slow(0), slow(1)] }));
+    assert_eq!(log.run.head.totals.sandbox_ms, u64::MAX);
+    let mut started = started();
+    started.history =
+        Some(History { run: run_id(9), number: 2, hash: Hash::default(), bytes: u64::MAX, messages: u64::MAX });
+    assert_eq!(started.head().status, Status::Paused);
 }
 
 /// A thread's earlier runs are counted in bytes, whatever they were counted in there.

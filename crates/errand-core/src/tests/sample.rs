@@ -90,7 +90,7 @@ pub(super) fn push(log: &mut RunLog, event: Event) {
 }
 
 pub(super) fn push_with(log: &mut RunLog, event: Event, books: Vec<Booked>, consumed: Vec<Consumed>) {
-    let input = Input { event, books, at: log.run.at.plus(1_000) };
+    let input = Input { event, books, at: log.run.at.plus(1_000), began: None };
     let sealed = log.make(input, consumed, making()).unwrap();
     log.push(sealed);
 }

@@ -34,10 +34,10 @@ fn told(run: RunId, history: Option<History>) -> RunLog {
     let at = Timestamp::from_millis(6);
     log.items.insert(key.clone(), Item { key, at, body: ItemBody::Message { message } });
     let errand_core::Next::Commit { event, consumed } = log.next(at) else { panic!("nothing to read") };
-    let sealed = log.make(Input { event, books: Vec::new(), at }, consumed, MAKING).unwrap();
+    let sealed = log.make(Input { event, books: Vec::new(), at, began: None }, consumed, MAKING).unwrap();
     log.push(sealed);
     let event = Event::Cancelled(Cancelled { reason: String::new(), by: "me".to_owned() });
-    let sealed = log.make(Input { event, books: Vec::new(), at }, Vec::new(), MAKING).unwrap();
+    let sealed = log.make(Input { event, books: Vec::new(), at, began: None }, Vec::new(), MAKING).unwrap();
     log.push(sealed);
     log
 }

@@ -47,7 +47,7 @@ impl Driver {
             self.receive(home, run, Observation::free(call, Outcome::Unknown { reason })).await?;
             return Ok(Disposition::Acknowledge);
         }
-        if now.plus(timeout_ms) > delivery.hidden_until {
+        if now.plus(timeout_ms) > delivery.hidden_until || self.in_flight.is_winding_down() {
             return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms)));
         }
         let attempt = fences.iter().map(|fence| fence.0).max().unwrap_or(0) + 1;
@@ -91,12 +91,12 @@ impl Driver {
             call: made,
             spec,
             workspace: log.workspace(),
-            timeout_ms,
+            timeout_ms: spec.timeout_ms.min(timeout_ms),
             observation_bytes: log.run.config.limits.observation_bytes,
             now: self.world.now(),
         };
         self.watch.calling(run, call);
-        let observed = self.in_flight.run(run, by, self.observe(job)).await;
+        let observed = self.in_flight.run(run, by, self.observe(job, timeout_ms)).await;
         self.watch.called(run, call);
         let observation = match observed {
             Ok(observation) => surfaced(observation, effectful),

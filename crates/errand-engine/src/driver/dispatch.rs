@@ -35,8 +35,11 @@ impl Driver {
         let mut again = None;
         if log.run.head.status.is_ended() {
             self.follow_up(log).await?;
-            self.tools.release(run).await;
             again = self.surface_unknown(log).await?;
+        }
+        if log.run.head.status != Status::Running {
+            // While a run waits it holds nothing: its workspace is a snapshot.
+            self.tools.release(run).await;
         }
         self.settle_due(log, due, again).await
     }

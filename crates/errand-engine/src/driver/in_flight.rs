@@ -2,12 +2,14 @@ use errand_core::{Nonce, RunId};
 use futures::future::{AbortHandle, Abortable, Aborted};
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The work under way in this process, so that a cancel or a shutdown can stop it.
 #[derive(Default)]
 pub(crate) struct InFlight {
     handles: Mutex<BTreeMap<(RunId, Nonce), AbortHandle>>,
+    winding_down: AtomicBool,
 }
 
 impl InFlight {
@@ -17,6 +19,15 @@ impl InFlight {
         self.with(|handles| handles.insert((run, by), handle));
         let _guard = Registered { board: self, key: (run, by) };
         Abortable::new(work, registration).await
+    }
+
+    /// True once nothing new may begin in this process.
+    pub(crate) fn is_winding_down(&self) -> bool {
+        self.winding_down.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn wind_down(&self) {
+        self.winding_down.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn stop(&self, run: RunId) {

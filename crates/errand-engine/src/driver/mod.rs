@@ -108,9 +108,15 @@ impl Driver {
         }
     }
 
+    /// Begins nothing new in this process: messages go back, what is under way may end.
+    pub fn wind_down(&self) {
+        self.in_flight.wind_down();
+    }
+
     /// Stops what is under way here so that another process can take it over: model calls are booked as spent but
-    /// unconfirmed, calls to tools are left without a result.
+    /// unconfirmed, calls to tools are left without a result. Nothing new begins.
     pub fn hand_back(&self) {
+        self.in_flight.wind_down();
         self.in_flight.stop_all();
     }
 

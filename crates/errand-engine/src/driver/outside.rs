@@ -60,8 +60,12 @@ impl Driver {
         if !decision.fits(state) {
             return Err(not_waiting(stands(state)));
         }
-        if let Decision::Edit { arguments } = &decision {
-            self.check_edited(&log, call, arguments)?;
+        match &decision {
+            Decision::Edit { arguments } => self.check_edited(&log, call, arguments)?,
+            Decision::Reject { reason: text } | Decision::Happened { note: text } | Decision::NotHappened { note: text } => {
+                check_length(text, log.run.config.limits.task_bytes)?;
+            }
+            Decision::Approve => {}
         }
         let key = match state {
             CallState::Unknown => ItemKey::Resolution { call },
@@ -103,7 +107,13 @@ impl Driver {
         }
         let message = UserMessage { id: id.to_owned(), text: text.to_owned() };
         self.put_and_wake(&log, ItemKey::Message { id: id.to_owned() }, ItemBody::Message { message }).await?;
-        Ok(run)
+        // The run may have been stopped in the meantime, and then nobody reads it.
+        match self.store.last(run).await?.map(|last| last.head.status.clone()) {
+            Some(status) if status.is_ended() && status != Status::Done => {
+                Err(Error::Ended { run, status: status.code(), hint: "start a new run, or fork this one" })
+            }
+            _ => Ok(run),
+        }
     }
 
     /// Raises the budget of a run that is paused at it.
@@ -133,13 +143,14 @@ impl Driver {
         loop {
             let loaded = self.loaded(run).await?;
             let log = loaded.log;
+            check_length(reason, log.run.config.limits.task_bytes)?;
             if log.run.head.status.is_ended() {
                 self.in_flight.stop(run);
                 return Ok(Loaded { log, due: loaded.due });
             }
             let now = self.world.now();
             let event = Event::Cancelled(Cancelled { reason: reason.to_owned(), by: by.to_owned() });
-            let input = Input { event, books: log.settle(None, now), at: now };
+            let input = Input { event, books: log.settle(None, now), at: now, began: None };
             let sealed = log.make(input, Vec::new(), Making { made_under: 0, attempt: 0, maker })?;
             let wake = (!self.bugs.has(Bug::OutsideWakesNobody)).then_some(now);
             if self.store.commit(run, &sealed, wake).await? == Commit::Stored {
@@ -166,7 +177,7 @@ impl Driver {
             return Err(Error::PriceUnknown { model: config.model.name.clone() });
         }
         let now = self.world.now();
-        let input = Input { event: Event::Forked(Box::new(forked)), books: Vec::new(), at: now };
+        let input = Input { event: Event::Forked(Box::new(forked)), books: Vec::new(), at: now, began: None };
         let sealed = fork.make(input, Vec::new(), Making { made_under: 0, attempt: 0, maker: self.world.nonce() })?;
         fork.push(sealed.clone());
         if self.store.begin(run, &fork.records, now).await? == Commit::Stored {
@@ -191,10 +202,7 @@ impl Driver {
     }
 
     fn check_edited(&self, log: &RunLog, call: CallId, arguments: &str) -> Result<(), Error> {
-        let limit = log.run.config.limits.argument_bytes;
-        if arguments.len() as u64 > limit {
-            return Err(Error::TaskTooLong { bytes: arguments.len() as u64, limit });
-        }
+        check_length(arguments, log.run.config.limits.argument_bytes)?;
         let spec = log.call(call).and_then(|made| log.run.config.tool(made.tool));
         match spec.map(|spec| self.tools.check(spec, arguments, self.world.now())) {
             Some(Verdict::Accepted { .. }) => Ok(()),
@@ -227,6 +235,7 @@ fn cancellation(log: &RunLog, now: Timestamp) -> Cancellation {
     let over = |record, attempt| {
         log.items.contains_key(&ItemKey::Void { record, attempt })
             || log.items.contains_key(&ItemKey::Waste { record, attempt })
+            || log.booked().any(|booked| (booked.record, booked.attempt) == (record, attempt))
     };
     let fenced = |call: CallId| log.items.keys().any(|key| matches!(key, ItemKey::Fence { call: of, .. } if *of == call));
     let calls = log.run.head.due.calls().iter().map(|call| call.id);
@@ -241,10 +250,12 @@ fn check_task(text: &str, limit: u64) -> Result<(), Error> {
     if text.trim().is_empty() {
         return Err(Error::EmptyTask);
     }
-    if text.len() as u64 > limit {
-        return Err(Error::TaskTooLong { bytes: text.len() as u64, limit });
-    }
-    Ok(())
+    check_length(text, limit)
+}
+
+fn check_length(text: &str, limit: u64) -> Result<(), Error> {
+    let bytes = text.len() as u64;
+    if bytes > limit { Err(Error::TaskTooLong { bytes, limit }) } else { Ok(()) }
 }
 
 fn stands(state: &CallState) -> &'static str {

@@ -1,30 +1,27 @@
 use super::Driver;
 use super::step::reserve;
-use crate::error::Error;
 use crate::ports::{Delta, DeltaSink, ToolJob, Watch};
 use errand_core::{
-    Amount, Call, CallId, Due, Event, Executor, ModelError, ModelErrorKind, ModelFailed, ModelReplied, ModelReply, Nonce,
-    Observation, Outcome, Price, RequestedCall, RunId, RunLog, Spent, Verdict,
+    Amount, Call, CallId, Due, Event, Executor, ModelError, ModelErrorKind, ModelFailed, ModelReplied, ModelReply,
+    ModelRequest, Nonce, Observation, Outcome, Price, RequestedCall, RunId, RunLog, Spent, Verdict,
 };
 use futures::future::{Either, select};
 use std::pin::pin;
 
 impl Driver {
     /// Calls the model and carries out the quick pure calls it asks for. `None` if it was stopped on the way.
-    pub(super) async fn perform(&self, log: &RunLog, by: Nonce) -> Result<Option<(Event, Spent)>, Error> {
-        let Due::Model { timeout_ms, .. } = log.run.head.due else { return Ok(None) };
-        let history = self.history(log).await?;
-        let Some(request) = log.request(&history) else { return Ok(None) };
+    pub(super) async fn perform(&self, log: &RunLog, request: &ModelRequest, by: Nonce) -> Option<(Event, Spent)> {
+        let Due::Model { timeout_ms, .. } = log.run.head.due else { return None };
         let sink = Deltas { watch: &*self.watch, run: log.run.id, record: log.run.number + 1 };
         let call = async {
-            let answer = pin!(self.models.call(&request, &sink));
+            let answer = pin!(self.models.call(request, &sink));
             match select(answer, pin!(self.world.sleep(timeout_ms))).await {
                 Either::Left((answer, _)) => answer,
                 Either::Right(_) => Err(timed_out(timeout_ms)),
             }
         };
-        let Ok(answer) = self.in_flight.run(log.run.id, by, call).await else { return Ok(None) };
-        Ok(Some(match answer {
+        let answer = self.in_flight.run(log.run.id, by, call).await.ok()?;
+        Some(match answer {
             Ok(reply) => {
                 let spent = cost(log, &reply);
                 let verdicts = self.verdicts(log, &reply);
@@ -37,7 +34,7 @@ impl Driver {
                 let confirmed = !error.may_be_charged;
                 (Event::ModelFailed(ModelFailed { error }), Spent { amount, confirmed })
             }
-        }))
+        })
     }
 
     fn verdicts(&self, log: &RunLog, reply: &ModelReply) -> Vec<Verdict> {
@@ -72,9 +69,11 @@ impl Driver {
 
     async fn observe_inline(&self, log: &RunLog, reply: &ModelReply, verdicts: &[Verdict]) -> Vec<Observation> {
         let mut observations = Vec::new();
+        // The claim ends a margin after the model's time: quick calls that are not so quick must not outlive it.
+        let start = self.world.now();
         for (index, (call, verdict)) in (0u32..).zip(reply.calls.iter().zip(verdicts)) {
             let Some(spec) = log.run.config.tool(&call.name) else { continue };
-            if !matches!(verdict, Verdict::Accepted { .. }) || spec.executor != Executor::Inline {
+            if !matches!(verdict, Verdict::Accepted { .. }) || !spec.is_immediate() {
                 continue;
             }
             let id = CallId { record: log.run.number + 1, index };
@@ -83,19 +82,19 @@ impl Driver {
                 call: Call { born: log.run.id, id, tool: &call.name, arguments: &call.arguments },
                 spec,
                 workspace: log.workspace(),
-                timeout_ms: spec.timeout_ms,
+                timeout_ms: spec.timeout_ms.min((self.settings.margin_ms / 2).saturating_sub(self.world.now().since(start))),
                 observation_bytes: log.run.config.limits.observation_bytes,
                 now: self.world.now(),
             };
-            observations.push(self.observe(job).await);
+            let timeout_ms = job.timeout_ms;
+            observations.push(self.observe(job, timeout_ms).await);
         }
         observations
     }
 
-    /// Carries out a call, for at most its time.
-    pub(super) async fn observe(&self, job: ToolJob<'_>) -> Observation {
+    /// Carries out a call, for at most `timeout` milliseconds: its own time, and that of calls it takes turns with.
+    pub(super) async fn observe(&self, job: ToolJob<'_>, timeout: u64) -> Observation {
         let call = job.call.id;
-        let timeout = job.timeout_ms;
         match select(pin!(self.tools.run(job)), pin!(self.world.sleep(timeout))).await {
             Either::Left((reply, _)) => Observation {
                 call,

@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::ports::{Commit, Delivery, Loaded};
 use errand_core::{
     Booked, Consumed, Due, Event, Input, Item, ItemBody, ItemKey, Making, Next, Nonce, RunId, RunLog, Sealed, Spent,
+    Timestamp,
 };
 
 /// How far one message has come.
@@ -17,6 +18,8 @@ struct Progress {
     made: Option<u64>,
     /// How many were made under it here.
     count: u32,
+    /// When the attempt under way began.
+    began: Option<Timestamp>,
     /// Only with a planted bug: the message is dropped.
     gave_up: bool,
 }
@@ -25,7 +28,8 @@ impl Driver {
     /// Handles the message for record `record`.
     pub(super) async fn step(&self, delivery: &Delivery, run: RunId, record: u64) -> Result<Disposition, Error> {
         let start = self.world.now();
-        let mut progress = Progress { message: record, maker: self.world.nonce(), made: None, count: 0, gave_up: false };
+        let mut progress =
+            Progress { message: record, maker: self.world.nonce(), made: None, count: 0, began: None, gave_up: false };
         loop {
             if progress.gave_up {
                 return Ok(Disposition::Acknowledge);
@@ -63,7 +67,7 @@ impl Driver {
                 Next::Model if !enough => {
                     let timeout = model_timeout(&log);
                     let until = delivery.hidden_until.min(start.plus(self.settings.step_ms));
-                    if now.plus(timeout) > until {
+                    if now.plus(timeout) > until || self.in_flight.is_winding_down() {
                         if mine {
                             self.dispatch(&log, due).await?;
                             return Ok(Disposition::Acknowledge);
@@ -95,6 +99,10 @@ impl Driver {
 
     /// One attempt at the model call that is due. `None`: look at the run again.
     async fn attempt(&self, log: &RunLog, progress: &mut Progress) -> Result<Option<Disposition>, Error> {
+        // All that can fail without a call is done before the claim, so that no claim is left open for nothing.
+        let history = self.history(log).await?;
+        let Some(request) = log.request(&history) else { return Ok(None) };
+        let began = self.world.now();
         let (number, attempt) = match self.claim(log, progress.maker).await? {
             Claimed::Granted { attempt } => (log.run.number + 1, attempt),
             Claimed::Refused { until } => {
@@ -110,7 +118,8 @@ impl Driver {
             Claimed::Stale => return Ok(None),
         };
         self.watch.attempt(log.run.id, number, attempt);
-        match self.perform(log, progress.maker).await? {
+        progress.began = Some(began);
+        match self.perform(log, &request, progress.maker).await {
             Some((event, spent)) => {
                 let own = Booked { record: number, attempt, spent };
                 self.make(log, event, Vec::new(), Some(own), progress).await?;
@@ -141,7 +150,8 @@ impl Driver {
             attempt: own.as_ref().map_or(0, |booked| booked.attempt),
             maker: progress.maker,
         };
-        let input = Input { event, books: log.settle(own.clone(), now), at: now };
+        let began = progress.began.take().or_else(|| log.began(&event));
+        let input = Input { event, books: log.settle(own.clone(), now), at: now, began };
         let sealed = log.make(input, consumed, making)?;
         if self.bugs.has(Bug::HandOutBeforeCommit) {
             let mut early = log.clone();

@@ -2,8 +2,8 @@ use super::call::lost;
 use super::{Disposition, Driver};
 use crate::bugs::Bug;
 use crate::error::Error;
-use crate::ports::{Delivery, Loaded, Message};
-use errand_core::{ClaimDecision, Due, Event, Failed, Input, Making, RunId};
+use crate::ports::{Commit, Delivery, Loaded, Message};
+use errand_core::{ClaimDecision, Consumed, Event, Failed, Input, Making, Next, RunId, RunLog};
 
 impl Driver {
     /// Looks after runs whose entry in the due index is overdue: repeats what their head asks for and sends the message
@@ -13,10 +13,18 @@ impl Driver {
             return Ok(0);
         }
         let overdue = self.store.overdue(self.world.now(), limit).await?;
+        let mut failed = None;
         for run in &overdue {
-            self.revive(*run).await?;
+            // One that is damaged must not keep the others waiting.
+            if let Err(error) = self.revive(*run).await {
+                tracing::warn!(%run, code = error.code(), %error, "an overdue run could not be looked after");
+                failed = Some(error);
+            }
         }
-        Ok(overdue.len())
+        match failed {
+            Some(error) if overdue.len() == 1 => Err(error),
+            _ => Ok(overdue.len()),
+        }
     }
 
     /// Repeats what a run's head asks for and sends the message for the next record.
@@ -59,20 +67,39 @@ impl Driver {
                 self.tell(run).await?;
             }
             Message::Step { record, .. } => {
-                let due_now = record == log.run.number + 1 && matches!(log.run.head.due, Due::Model { .. });
                 let alive = matches!(log.claim(now), Some(ClaimDecision::Wait { .. }));
-                if self.bugs.has(Bug::DeadLetterFailsLiveRun) || (due_now && !alive) {
-                    let message = format!("record {record} could not be made: every worker that tried it died");
+                let due_now = record == log.run.number + 1 && !alive;
+                let stuck = match log.next(now) {
+                    Next::Model => Some(format!("record {record} could not be made: every worker that tried it died")),
+                    // What the core refuses now it will refuse for ever.
+                    Next::Commit { event, consumed } => self.refused(&log, event, consumed),
+                    _ => None,
+                };
+                let stuck = stuck.filter(|_| due_now).or_else(|| self.planted(record));
+                if let Some(message) = stuck {
                     let event = Event::Failed(Failed { code: "step_failed".to_owned(), message });
-                    let input = Input { event, books: log.settle(None, now), at: now };
+                    let input = Input { event, books: log.settle(None, now), at: now, began: None };
                     let making = Making { made_under: record, attempt: 0, maker: self.world.nonce() };
                     let sealed = log.make(input, Vec::new(), making)?;
-                    self.store.commit(run, &sealed, Some(now)).await?;
-                    self.watch.recorded(run, &sealed);
+                    if self.store.commit(run, &sealed, Some(now)).await? == Commit::Stored {
+                        self.watch.recorded(run, &sealed);
+                    }
                 }
                 self.revive(run).await?;
             }
         }
         Ok(Disposition::Acknowledge)
+    }
+
+    /// Why the core does not take an event that is due, if it does not.
+    fn refused(&self, log: &RunLog, event: Event, consumed: Vec<Consumed>) -> Option<String> {
+        let input = Input { event, books: Vec::new(), at: self.world.now(), began: None };
+        let making = Making { made_under: 0, attempt: 0, maker: self.world.nonce() };
+        let rejection = log.make(input, consumed, making).err()?;
+        Some(format!("the next record could not be made: {rejection}"))
+    }
+
+    fn planted(&self, record: u64) -> Option<String> {
+        self.bugs.has(Bug::DeadLetterFailsLiveRun).then(|| format!("record {record} failed"))
     }
 }
