@@ -20,7 +20,7 @@ pub(crate) struct Global {
     /// Folder that holds all runs [default: the platform's data folder] [variable: ERRAND_DATA]
     #[arg(long, global = true, help_heading = "Everywhere", value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// Settings file [default: ./errand.toml, else errand.toml in the platform's settings folder] [variable: ERRAND_CONFIG]
+    /// Settings file [default: errand/errand.toml in the platform's settings folder] [variable: ERRAND_CONFIG]
     #[arg(long, global = true, help_heading = "Everywhere", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print JSON for machines: one object per line

@@ -72,7 +72,10 @@ impl Host {
             Err(error) => tracing::warn!(%error, "no control socket: other processes cannot decide on these runs"),
         }
         for run in self.unfinished().await? {
-            self.driver.revive(run).await?;
+            // A run that is damaged, or that a newer version wrote, does not keep the others from going on.
+            if let Err(error) = self.driver.revive(run).await {
+                tracing::warn!(%run, code = error.code(), %error, "an unfinished run cannot be carried on");
+            }
         }
         self.sweeper = Some(tokio::spawn(sweep(self.driver.clone(), self.queue.clone())).abort_handle());
         Ok(())
@@ -105,6 +108,7 @@ impl Host {
         if let Some(sweeper) = &self.sweeper {
             sweeper.abort();
         }
+        self.driver.wind_down();
         self.queue.close();
         if tokio::time::timeout(FINISH, finished(&mut self.workers)).await.is_err() {
             self.driver.hand_back();
@@ -143,6 +147,9 @@ async fn sweep(driver: Driver, queue: LocalQueue) {
         }
         for message in queue.take_dead() {
             tracing::warn!(run = %message.run(), "a message was delivered too often");
+            if let Err(error) = driver.revive(message.run()).await {
+                tracing::warn!(run = %message.run(), code = error.code(), %error, "its run cannot be carried on");
+            }
         }
         tokio::time::sleep(SWEEP).await;
     }

@@ -4,7 +4,7 @@ use crate::files::FileEntry;
 use crate::follow::waits_for;
 use crate::project::bound_name;
 use crate::text;
-use errand_core::{RunId, RunLog, Status, Usd};
+use errand_core::{BudgetBound, RunId, RunLog, Status, Usd};
 use serde::Serialize;
 
 /// How a run stands.
@@ -107,8 +107,14 @@ fn reason(status: &Status) -> (Option<String>, Option<String>) {
         Status::Failed { code, message } => (Some(code.clone()), Some(message.clone())),
         Status::Cancelled { reason } => (None, Some(reason.clone()).filter(|reason| !reason.is_empty())),
         Status::BudgetExceeded { bound } => {
-            let message = "the next model call does not fit the budget; give more with --budget, or fork the run with one";
-            (Some(bound_name(*bound).to_owned()), Some(message.to_owned()))
+            let flag = match bound {
+                BudgetBound::Usd => "--budget",
+                BudgetBound::Tokens => "--budget-tokens",
+                BudgetBound::Steps => "--max-steps",
+                BudgetBound::ActiveTime => "--max-time",
+            };
+            let message = format!("the next model call does not fit; give a new run more with {flag}, or fork this one");
+            (Some(bound_name(*bound).to_owned()), Some(message))
         }
         _ => (None, None),
     }

@@ -100,12 +100,13 @@ impl Providers {
         }
     }
 
-    /// The user's own price goes first; then a model on this machine is free; then the table speaks, for the
+    /// The user's own price goes first; then a model on this machine without a key is free; then the table speaks, for the
     /// provider's own host only.
     fn http_facts(&self, name: &str, endpoint: &Endpoint, model: &str) -> ModelFacts {
         let listed = prices::listed(endpoint.host_name(), model);
         let own = self.prices.get(name).copied();
-        let free = endpoint.is_loopback().then_some(Price::FREE);
+        // A server on this machine that wants a key may be a gateway to one that wants money.
+        let free = (endpoint.is_loopback() && !endpoint.has_key()).then_some(Price::FREE);
         ModelFacts {
             price: own.or(free).or(listed.map(|listed| listed.price)),
             context_tokens: listed.and_then(|listed| listed.context_tokens),

@@ -56,17 +56,17 @@ impl Dollars {
 }
 
 impl File {
-    /// The settings file that was named, else the one in the current folder, else the user's, else nothing.
+    /// The settings file that was named, else the user's, else nothing. Never one of the current folder: it can belong to
+    /// somebody else, and a settings file says where keys and conversations are sent and what needs approval.
     pub(super) fn find(named: Option<&PathBuf>, environment: &dyn Environment) -> Result<(Self, Option<PathBuf>), Error> {
         let named = named.cloned().or_else(|| environment.path("ERRAND_CONFIG"));
         if let Some(path) = named {
             return Ok((Self::read(&path)?, Some(path)));
         }
-        let here = Some(PathBuf::from("errand.toml"));
         let xdg = environment.path("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
         let user = xdg.or_else(|| environment.path("HOME").map(|home| home.join(".config")));
         let user = user.map(|folder| folder.join("errand/errand.toml"));
-        match here.into_iter().chain(user).find(|path| path.is_file()) {
+        match user.filter(|path| path.is_file()) {
             Some(path) => Ok((Self::read(&path)?, Some(path))),
             None => Ok((Self::default(), None)),
         }

@@ -90,6 +90,11 @@ impl Endpoint {
         &self.host
     }
 
+    /// True if requests carry a key.
+    pub(crate) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// True if it is on this machine.
     pub(crate) fn is_loopback(&self) -> bool {
         address::is_loopback(&self.base)
