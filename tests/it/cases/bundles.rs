@@ -148,8 +148,8 @@ fn positions(bytes: &str) -> Vec<usize> {
 }
 
 /// What a byte becomes: its neighbour, which leaves most JSON readable, and a quotation mark, which does not.
-fn other_bytes(byte: u8) -> [u8; 2] {
-    [byte ^ 1, if byte == b'"' { b'\\' } else { b'"' }]
+fn other_bytes(byte: u8) -> [u8; 3] {
+    [byte ^ 1, byte ^ 0x80, if byte == b'"' { b'\\' } else { b'"' }]
 }
 
 #[test]

@@ -25,7 +25,9 @@ pub fn read(input: impl BufRead) -> Result<Bundle, Error> {
             Line::Record { run, number, hash, bytes } => {
                 reader.keep(bytes)?;
                 let payload = reader.payload(&text, bytes)?;
-                let payload = reader.text(payload)?;
+                // Records are stored as text, so what is none is not what was stored.
+                let altered = |_| Error::Record { run, source: errand_core::RecordError::Altered { number } };
+                let payload = String::from_utf8(payload).map_err(altered)?;
                 runs.entry(run).or_default().record(run, number, hash, &payload)?;
             }
             Line::Item { run, bytes } => {
@@ -146,10 +148,6 @@ impl<R: BufRead> Reader<R> {
         self.digest.take(&entry);
         entry.pop();
         Ok(entry.split_off(line.len()))
-    }
-
-    fn text(&self, bytes: Vec<u8>) -> Result<String, Error> {
-        String::from_utf8(bytes).map_err(|_| self.unreadable("a record that is not text"))
     }
 
     fn keep(&mut self, bytes: u64) -> Result<(), Error> {

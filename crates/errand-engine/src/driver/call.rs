@@ -133,20 +133,31 @@ impl Driver {
         }
     }
 
-    /// Writes down what came of a call, first where its fence is, and tells the run. If there was a word on it already,
-    /// that one stands.
+    /// Writes down what came of a call, for the run that made it and where its fence is, and tells the run. The run that
+    /// made it pays. If there was a word on it already, that one stands.
     pub(super) async fn receive(&self, home: RunId, run: RunId, observation: Observation) -> Result<(), Error> {
-        let call = observation.call;
-        self.result(home, observation).await?;
-        if home != run
-            && let Some(receipt) = self.receipt(home, call).await?
-        {
-            self.result(run, receipt).await?;
+        if home != run {
+            let unpaid = Observation { spent: Amount::ZERO, sandbox_ms: 0, ..observation.clone() };
+            self.result(run, observation).await?;
+            self.result(home, unpaid).await?;
+        } else {
+            self.result(run, observation).await?;
         }
         self.tell(run).await
     }
 
-    /// What a call's birth place says came of it; the cost is on the books there.
+    /// True if the birth place of a call had a word on it, which is now that of this run too.
+    pub(super) async fn take_over(&self, home: RunId, run: RunId, call: CallId) -> Result<bool, Error> {
+        if home == run {
+            return Ok(false);
+        }
+        let Some(receipt) = self.receipt(home, call).await? else { return Ok(false) };
+        self.result(run, receipt).await?;
+        self.tell(run).await?;
+        Ok(true)
+    }
+
+    /// What a call's birth place says came of it; the cost is on the books of the run that made it.
     async fn receipt(&self, home: RunId, call: CallId) -> Result<Option<Observation>, Error> {
         let item = self.store.item(home, &ItemKey::Result { call }).await?;
         Ok(item.and_then(|item| match item.body {

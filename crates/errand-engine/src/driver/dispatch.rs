@@ -54,6 +54,9 @@ impl Driver {
                 continue;
             }
             let (home, fences) = self.fences(log, call.id, call.class).await?;
+            if self.take_over(home, log.run.id, call.id).await? {
+                continue;
+            }
             let Some(over) = fences.iter().map(|fence| fence.1).max() else { continue };
             if over > now {
                 again = Some(again.map_or(over, |again: Timestamp| again.min(over)));

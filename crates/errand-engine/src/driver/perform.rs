@@ -56,7 +56,11 @@ impl Driver {
                 let known: Vec<&str> = log.run.config.tools.iter().map(|tool| tool.definition.name.as_str()).collect();
                 return refused(
                     "unknown_tool",
-                    format!("there is no tool `{}`; there are: {}", call.name, known.join(", ")),
+                    format!(
+                        "there is no tool `{}`; there are: {}",
+                        call.name,
+                        if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                    ),
                 );
             };
             if spec.executor == Executor::SubRun && log.run.head.depth >= limits.depth {

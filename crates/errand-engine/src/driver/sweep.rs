@@ -61,6 +61,9 @@ impl Driver {
                     if let Some(until) = fences.iter().map(|fence| fence.1).filter(|expires| *expires > now).max() {
                         return Ok(Disposition::GiveBack(until));
                     }
+                    if self.take_over(home, run, call).await? {
+                        return Ok(Disposition::Acknowledge);
+                    }
                     self.receive(home, run, lost(call, pending.class, !fences.is_empty())).await?;
                     return Ok(Disposition::Acknowledge);
                 }
