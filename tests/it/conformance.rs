@@ -39,7 +39,12 @@ pub mod sample {
             taint_out: Vec::new(),
         };
         let config = RunConfig {
-            model: ModelChoice { name: "scripted/sample".to_owned(), price: Some(Price::FREE), context_tokens: None },
+            model: ModelChoice {
+                name: "scripted/sample".to_owned(),
+                price: Some(Price::FREE),
+                context_tokens: None,
+                endpoint: None,
+            },
             instructions: "Do what you are asked.".to_owned(),
             tools: vec![echo],
             limits: Limits::default(),

@@ -83,7 +83,12 @@ fn spec(name: &str, class: Class, approval: Approval) -> ToolSpec {
 
 fn started() -> Started {
     let config = RunConfig {
-        model: ModelChoice { name: "scripted/every_write".to_owned(), price: Some(Price::FREE), context_tokens: None },
+        model: ModelChoice {
+            name: "scripted/every_write".to_owned(),
+            price: Some(Price::FREE),
+            context_tokens: None,
+            endpoint: None,
+        },
         instructions: "do it".to_owned(),
         tools: vec![
             spec("fetch", Class::Pure, Approval::Never),

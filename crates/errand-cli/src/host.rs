@@ -72,6 +72,13 @@ impl Host {
             Err(error) => tracing::warn!(%error, "no control socket: other processes cannot decide on these runs"),
         }
         for run in self.unfinished().await? {
+            // What is said in a run goes to the model and the endpoint it was begun with, and to no other.
+            if let Ok(log) = self.driver.load(run).await
+                && !self.driver.serves(&log.run.config.model)
+            {
+                tracing::warn!(%run, model = log.run.config.model.name, "left alone: its model is not to be had with these settings");
+                continue;
+            }
             // A run that is damaged, or that a newer version wrote, does not keep the others from going on.
             if let Err(error) = self.driver.revive(run).await {
                 tracing::warn!(%run, code = error.code(), %error, "an unfinished run cannot be carried on");
@@ -90,8 +97,12 @@ impl Host {
     pub(crate) async fn able(&self) -> Result<Vec<RunId>, Error> {
         let mut able = Vec::new();
         for run in self.unfinished().await? {
-            let Some(last) = self.folder.store().last(run).await? else { continue };
-            let head = &last.head;
+            // One that cannot be read is left to whoever asks for it.
+            let Ok(log) = self.driver.load(run).await else { continue };
+            if !self.driver.serves(&log.run.config.model) {
+                continue;
+            }
+            let head = &log.run.head;
             if head.status == Status::Running || (matches!(head.due, Due::Calls { .. }) && head.due.deadline().is_some()) {
                 able.push(run);
             }
@@ -115,6 +126,8 @@ impl Host {
             let _ = tokio::time::timeout(HAND_BACK, finished(&mut self.workers)).await;
             self.workers.abort_all();
         }
+        // Before the store has its last word, for which a disk that a run has filled needs room.
+        self.tools.clear();
         Ok(self.folder.close().await?)
     }
 }

@@ -40,7 +40,11 @@ fn main() -> ExitCode {
         Err(error) => return refused(&error),
     };
     logging::start(cli.global.verbose);
-    match run(cli) {
+    let ended = run(cli).and_then(|exit| match view::is_output_lost() {
+        true => Err(Error::new("output_failed", "standard output could not be written; what was done is kept".to_owned())),
+        false => Ok(exit),
+    });
+    match ended {
         Ok(exit) => exit.into(),
         Err(error) => {
             let shown = text::neutral(&error.message);

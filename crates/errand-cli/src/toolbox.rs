@@ -26,6 +26,13 @@ impl Toolbox {
         Ok(Self { registry: Arc::new(registry()?), workspaces: Arc::new(workspaces) })
     }
 
+    /// Removes the scratch of all runs; their snapshots stay.
+    pub(crate) fn clear(&self) {
+        if let Err(error) = self.workspaces.clear() {
+            tracing::warn!(error = %error.chain(), "the workspaces' folders stay until the next start");
+        }
+    }
+
     /// As the engine knows them.
     pub(crate) fn tools(&self) -> Arc<dyn Tools> {
         Arc::new(ToolBox::new(Arc::clone(&self.registry), Arc::clone(&self.workspaces)))

@@ -34,6 +34,9 @@ pub struct ModelChoice {
     pub price: Option<Price>,
     /// Input and output tokens it takes at most, if known.
     pub context_tokens: Option<u64>,
+    /// Who answers for it: what was said in the run goes nowhere else. `None`: whoever answers to the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
 }
 
 /// A tool as a run knows it: what the model is told, and how the engine must treat its calls.

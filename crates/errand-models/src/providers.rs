@@ -110,6 +110,7 @@ impl Providers {
         ModelFacts {
             price: own.or(free).or(listed.map(|listed| listed.price)),
             context_tokens: listed.and_then(|listed| listed.context_tokens),
+            endpoint: Some(endpoint.host().to_owned()),
             scripted: false,
         }
     }

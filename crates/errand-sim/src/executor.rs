@@ -237,7 +237,12 @@ impl Executor {
             let cents = state.rng.between(1, 60);
             let tokens = state.rng.between(2_000, 40_000);
             let config = RunConfig {
-                model: ModelChoice { name: "sim".to_owned(), price: Some(models::PRICE), context_tokens: None },
+                model: ModelChoice {
+                    name: "sim".to_owned(),
+                    price: Some(models::PRICE),
+                    context_tokens: None,
+                    endpoint: None,
+                },
                 instructions: "do it".to_owned(),
                 tools: tools::specs(),
                 limits: Limits {

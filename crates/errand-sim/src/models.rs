@@ -12,7 +12,7 @@ pub(crate) const PRICE: Price = Price { input: 2_000_000_000, cached_input: 500_
 #[async_trait]
 impl Models for Sim {
     fn facts(&self, _: &str) -> Result<ModelFacts, ModelError> {
-        Ok(ModelFacts { price: Some(PRICE), context_tokens: None, scripted: true })
+        Ok(ModelFacts { price: Some(PRICE), context_tokens: None, endpoint: None, scripted: true })
     }
 
     async fn call(&self, request: &ModelRequest, _: &dyn DeltaSink) -> Result<ModelReply, ModelError> {

@@ -88,7 +88,7 @@ impl<'a> Play<'a> {
         // A model that nobody plays is one that the provider does not know.
         let facts = self.engine.stage.models.facts(&name).ok();
         let price = facts.as_ref().map_or(Some(Price::FREE), |facts| facts.price).filter(|_| !self.case.price_unknown);
-        ModelChoice { name, price, context_tokens: facts.and_then(|facts| facts.context_tokens) }
+        ModelChoice { name, price, context_tokens: facts.and_then(|facts| facts.context_tokens), endpoint: None }
     }
 
     /// Lets one line of the script happen.

@@ -102,10 +102,12 @@ fn amounts_that_are_none() {
 fn settings_that_cannot_be_read() {
     let user = User::new();
     std::fs::write(user.path("errand.toml"), "modle = \"x\"\n").unwrap();
-    let ended = user.refused(2, "config_invalid", &["runs"]);
+    let ended = user.refused(2, "config_invalid", &["runs", "--config", "errand.toml"]);
     assert!(ended.stderr.contains("modle"), "{ended:#?}");
+    // A settings file that merely lies in the current folder can be anybody's.
+    user.expect(0, &["run", "t", "--model", "scripted/hello"]);
     user.refused(2, "config_invalid", &["runs", "--config", "none.toml"]);
     std::fs::write(user.path("errand.toml"), "model = \"scripted/hello\"\nmax_steps = 3\n").unwrap();
-    let ended = user.expect(0, &["run", "t"]);
+    let ended = user.expect(0, &["run", "t", "--config", "errand.toml"]);
     assert!(ended.stdout.contains("Hello!"), "{ended:#?}");
 }

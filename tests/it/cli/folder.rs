@@ -96,7 +96,7 @@ fn a_clock_that_is_set_back_loses_nothing() {
 /// command line gives.
 pub(super) fn begin(user: &User, run: RunId, at: Timestamp, model: &str, tools: Vec<ToolSpec>) {
     let config = RunConfig {
-        model: ModelChoice { name: model.to_owned(), price: Some(Price::FREE), context_tokens: None },
+        model: ModelChoice { name: model.to_owned(), price: Some(Price::FREE), context_tokens: None, endpoint: None },
         instructions: String::new(),
         tools,
         limits: Limits::default(),

@@ -29,6 +29,15 @@ pub(super) async fn resume(context: &Context, args: Resume) -> Result<Exit, Erro
         }
         [run] => {
             let seen = match host.driver.load(run).await {
+                Ok(log) if !host.driver.serves(&log.run.config.model) => {
+                    let model = &log.run.config.model;
+                    let endpoint = model.endpoint.as_deref().unwrap_or_default();
+                    let message = format!(
+                        "{run} was begun with model `{}` at {endpoint}, which these settings do not have",
+                        model.name
+                    );
+                    return failed(host, Error::new("model_elsewhere", message)).await;
+                }
                 Ok(log) => log.run.number,
                 Err(error) => return failed(host, error.into()).await,
             };

@@ -43,7 +43,12 @@ fn choose_code(error: &errand_models::ChooseError) -> &'static str {
 /// A model with what is known of it.
 pub(crate) fn model_choice(models: &dyn Models, name: &str) -> Result<ModelChoice, Error> {
     let facts = models.facts(name)?;
-    Ok(ModelChoice { name: name.to_owned(), price: facts.price, context_tokens: facts.context_tokens })
+    Ok(ModelChoice {
+        name: name.to_owned(),
+        price: facts.price,
+        context_tokens: facts.context_tokens,
+        endpoint: facts.endpoint,
+    })
 }
 
 /// What a run is pinned to.

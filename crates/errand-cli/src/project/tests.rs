@@ -13,7 +13,7 @@ fn tool(name: &str, executor: Executor, approval: Approval) -> ToolSpec {
 
 fn begun() -> RunLog {
     let config = RunConfig {
-        model: ModelChoice { name: "scripted/x".to_owned(), price: Some(Price::FREE), context_tokens: None },
+        model: ModelChoice { name: "scripted/x".to_owned(), price: Some(Price::FREE), context_tokens: None, endpoint: None },
         instructions: String::new(),
         tools: vec![
             tool("shell", Executor::Worker, Approval::Always),

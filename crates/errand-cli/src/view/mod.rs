@@ -9,6 +9,7 @@ use errand_core::{RunId, Sealed};
 use errand_engine::ports::Delta;
 use lines::Tone;
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// After so long something is said about what is under way.
@@ -246,8 +247,19 @@ pub(crate) fn print_json(value: &impl serde::Serialize) {
     }
 }
 
+/// Set once something could not be written to standard output although somebody reads it.
+static OUTPUT_LOST: AtomicBool = AtomicBool::new(false);
+
 /// A line of standard output. A reader that has gone is no error: there is nobody left to tell.
 pub(crate) fn print(line: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    let written = out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    if written.is_err_and(|error| error.kind() != std::io::ErrorKind::BrokenPipe) {
+        OUTPUT_LOST.store(true, Ordering::Relaxed);
+    }
+}
+
+/// True if output was lost that somebody waits for, on a full disk for one.
+pub(crate) fn is_output_lost() -> bool {
+    OUTPUT_LOST.load(Ordering::Relaxed)
 }

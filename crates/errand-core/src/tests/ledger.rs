@@ -42,7 +42,7 @@ fn every_event() -> RunLog {
     push(&mut log, Event::BudgetExceeded(BudgetExceeded { bound: BudgetBound::Tokens }));
     let by = Allowance { amount: Amount { usd: Usd::from_nanos(1), tokens: 9 }, steps: 1, active_ms: 1 };
     push(&mut log, Event::BudgetRaised(BudgetRaised { by, who: "ann".to_owned() }));
-    let model = ModelChoice { name: "other".to_owned(), price: None, context_tokens: Some(9_000) };
+    let model = ModelChoice { name: "other".to_owned(), price: None, context_tokens: Some(9_000), endpoint: None };
     let mut fork = forked(Some("And now?"), vec![observation(4, 1, ok("seen"))]);
     if let Event::Forked(forked) = &mut fork {
         forked.model = Some(model);

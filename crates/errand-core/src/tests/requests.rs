@@ -97,7 +97,8 @@ fn random_event(log: &RunLog, dice: &mut Dice) -> Event {
         if dice.roll(4) == 0 {
             let mut event = forked(Some("And now?"), Vec::new());
             if let Event::Forked(forked) = &mut event {
-                forked.model = Some(ModelChoice { name: dice.text(9), price: Some(PRICE), context_tokens: None });
+                forked.model =
+                    Some(ModelChoice { name: dice.text(9), price: Some(PRICE), context_tokens: None, endpoint: None });
             }
             return event;
         }
@@ -183,7 +184,8 @@ fn a_fork_to_another_model_is_counted_anew() {
     assert!(log.run.head.context.token_bound() < 11_000);
     let mut event = forked(None, Vec::new());
     if let Event::Forked(forked) = &mut event {
-        forked.model = Some(ModelChoice { name: "other".to_owned(), price: Some(PRICE), context_tokens: None });
+        forked.model =
+            Some(ModelChoice { name: "other".to_owned(), price: Some(PRICE), context_tokens: None, endpoint: None });
     }
     push(&mut log, event);
     let request = log.request(&[]).unwrap();

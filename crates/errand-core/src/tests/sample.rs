@@ -53,7 +53,7 @@ pub(super) fn budget() -> Budget {
 pub(super) fn started() -> Started {
     Started {
         config: RunConfig {
-            model: ModelChoice { name: "m".to_owned(), price: Some(PRICE), context_tokens: None },
+            model: ModelChoice { name: "m".to_owned(), price: Some(PRICE), context_tokens: None, endpoint: None },
             instructions: "Be brief.".to_owned(),
             tools: tools(),
             limits: Limits { output_tokens: 1_000, ..Limits::default() },

@@ -13,7 +13,7 @@ const MAKING: Making = Making { made_under: 0, attempt: 0, maker: Nonce(7) };
 /// A run that was told something and then stopped.
 fn told(run: RunId, history: Option<History>) -> RunLog {
     let config = RunConfig {
-        model: ModelChoice { name: "m".to_owned(), price: Some(Price::FREE), context_tokens: None },
+        model: ModelChoice { name: "m".to_owned(), price: Some(Price::FREE), context_tokens: None, endpoint: None },
         instructions: String::new(),
         tools: Vec::new(),
         limits: Limits::default(),

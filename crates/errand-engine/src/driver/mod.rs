@@ -14,7 +14,7 @@ pub use outside::{Cancellation, ForkOptions};
 use crate::bugs::Bugs;
 use crate::error::Error;
 use crate::ports::{Delivery, Loaded, Message, Models, Queue, Store, Tools, Watch, World};
-use errand_core::{RunId, RunLog, Timestamp};
+use errand_core::{ModelChoice, RunId, RunLog, Timestamp};
 use in_flight::InFlight;
 use std::sync::Arc;
 
@@ -123,6 +123,16 @@ impl Driver {
     /// The run with all its records and items.
     pub async fn load(&self, run: RunId) -> Result<RunLog, Error> {
         Ok(self.loaded(run).await?.log)
+    }
+
+    /// True if this process has the model that a run was begun with: by the same name, at the same endpoint. What was
+    /// said to one is never sent to another because a name or a setting changed in between.
+    pub fn serves(&self, model: &ModelChoice) -> bool {
+        match (&model.endpoint, self.models.facts(&model.name)) {
+            (None, _) => true,
+            (Some(endpoint), Ok(facts)) => facts.endpoint.as_ref() == Some(endpoint),
+            (Some(_), Err(_)) => false,
+        }
     }
 
     async fn loaded(&self, run: RunId) -> Result<Loaded, Error> {

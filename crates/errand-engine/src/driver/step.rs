@@ -64,6 +64,11 @@ impl Driver {
                 Next::Commit { event, consumed } if !enough => {
                     self.make(&log, event, consumed, None, &mut progress).await?;
                 }
+                Next::Model if !enough && !self.serves(&log.run.config.model) => {
+                    // The run stays due; who has its model finds it by the due index.
+                    tracing::warn!(%run, model = log.run.config.model.name, "this process does not have the run's model");
+                    return Ok(Disposition::Acknowledge);
+                }
                 Next::Model if !enough => {
                     let timeout = model_timeout(&log);
                     let until = delivery.hidden_until.min(start.plus(self.settings.step_ms));

@@ -128,7 +128,12 @@ impl ScriptedModels {
 impl Models for ScriptedModels {
     fn facts(&self, model: &str) -> Result<ModelFacts, ModelError> {
         let (_, script) = self.script(model)?;
-        Ok(ModelFacts { price: Some(script.price()), context_tokens: script.context_tokens, scripted: true })
+        Ok(ModelFacts {
+            price: Some(script.price()),
+            context_tokens: script.context_tokens,
+            endpoint: Some("script".to_owned()),
+            scripted: true,
+        })
     }
 
     async fn call(&self, request: &ModelRequest, deltas: &dyn DeltaSink) -> Result<ModelReply, ModelError> {

@@ -41,6 +41,7 @@ fn fail(control: RawFd, stage: Stage, errno: Errno, code: c_int) -> ! {
 
 fn set_up(plan: &mut Plan) -> Result<()> {
     descriptors(plan).at(Stage::Descriptors)?;
+    forget_arguments(plan);
     default_signals().at(Stage::Descriptors)?;
     call!(libc::SYS_umask, 0o022);
     wait_for(plan.control, GO_MAPPED).at(Stage::Identity)?;
@@ -68,6 +69,14 @@ fn descriptors(plan: &Plan) -> std::result::Result<(), Errno> {
         next = *fd + 1;
     }
     sys::close_range(next, u32::MAX)
+}
+
+/// Init has the runner's memory, and with it the command line that `/proc/1/cmdline` would show to the box.
+fn forget_arguments(plan: &Plan) {
+    let Some((start, length)) = plan.arguments else { return };
+    // SAFETY: the kernel says that this process's command line lies there, which is writable memory of its stack. This is
+    // a copy of the runner's memory that only init has, and init reads no arguments.
+    unsafe { std::ptr::write_bytes(start as *mut u8, 0, length) };
 }
 
 /// No handler of the parent's may run here. Init itself hears of ended children through a descriptor.

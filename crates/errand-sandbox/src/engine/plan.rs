@@ -79,6 +79,8 @@ pub(crate) struct Plan {
     pub(crate) program: Program,
     /// Descriptors the child keeps beside 0, 1 and 2; sorted.
     pub(crate) keep: Vec<RawFd>,
+    /// Where the runner's own command line lies in its memory: address and length.
+    pub(crate) arguments: Option<(usize, usize)>,
 }
 
 /// The steps of the set-up, for messages; the child sends the number.

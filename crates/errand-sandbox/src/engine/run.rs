@@ -77,6 +77,7 @@ impl Engine {
             cwd: c_string(if cwd.is_empty() { WORKSPACE_DIR.to_string() } else { format!("{WORKSPACE_DIR}/{cwd}") }),
             program,
             keep: Vec::new(),
+            arguments: own_arguments(),
         })
     }
 
@@ -380,4 +381,14 @@ fn natural(status: Option<i32>, oom_kills: u64) -> Exit {
 fn timespec(duration: Duration) -> Timespec {
     let tv_sec = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     Timespec { tv_sec, tv_nsec: i64::from(duration.subsec_nanos()) }
+}
+
+/// Where the kernel reads this process's command line from (fields 48 and 49 of proc_pid_stat(5)).
+fn own_arguments() -> Option<(usize, usize)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold anything; field 3 follows it.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(48 - 3);
+    let (start, end): (usize, usize) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    // The kernel gives a process a quarter of its stack limit for these, 6 MiB at most.
+    (start > 0 && end > start && end - start <= 6 << 20).then_some((start, end - start))
 }

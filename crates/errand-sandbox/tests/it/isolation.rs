@@ -40,6 +40,7 @@ fn files_and_processes_of_the_host_are_out_of_sight() {
     // Init, the shell, and one that has just ended.
     let seen = world.prints("cd /proc; for p in [0-9]*; do echo $p; done");
     assert!(seen.lines().count() <= 3, "{seen}");
+    assert_eq!(world.prints("tr -d '\\0' </proc/1/cmdline"), "", "init shows what the runner was called with");
 }
 
 #[test]

@@ -64,14 +64,18 @@ impl Workspaces {
     /// [`Error::Sandbox`] if the folder cannot be made, or others may write to it.
     pub fn at(root: PathBuf, boxes: EngineConfig, blobs: Arc<dyn Blobs>) -> Result<Self, Error> {
         let sessions = Sessions::at(root)?;
-        for id in sessions.list()? {
-            match sessions.open(&id) {
-                Ok(session) => sessions.destroy(session)?,
-                Err(error) => tracing::warn!(session = id, %error, "a workspace left by an earlier process stays"),
-            }
-        }
+        clear(&sessions)?;
         let host = Arc::new(Host { sessions, boxes: Boxes::new(boxes), runs: Mutex::default() });
         Ok(Self { host, blobs })
+    }
+
+    /// Removes all folders, once nothing works in them any longer; snapshots stay. So a disk that a run has filled has
+    /// room again.
+    ///
+    /// # Errors
+    /// Those of listing and removing the folders.
+    pub fn clear(&self) -> Result<(), Error> {
+        clear(&self.host.sessions)
     }
 
     /// Carries out a call in the workspace of its run: waits for its turn, then runs `work` on a thread that may block.
@@ -135,6 +139,16 @@ impl Workspaces {
             }
         }
     }
+}
+
+fn clear(sessions: &Sessions) -> Result<(), Error> {
+    for id in sessions.list()? {
+        match sessions.open(&id) {
+            Ok(session) => sessions.destroy(session)?,
+            Err(error) => tracing::warn!(session = id, %error, "a workspace that was left stays"),
+        }
+    }
+    Ok(())
 }
 
 struct StopOnDrop(CancelToken);
