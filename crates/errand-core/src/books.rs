@@ -61,7 +61,7 @@ impl RunLog {
         }
         for call in self.run.head.due.calls().iter().filter(|call| call.state != CallState::Done) {
             match (self.result(call.id), &call.state) {
-                (Some(observation), _) => bill.waste += observation.spent,
+                (Some(observation), _) => bill.waste += observation.cost_for(self.run.id),
                 (None, CallState::SubRun { slice, .. }) => bill.open += *slice,
                 (None, _) => {}
             }

@@ -67,6 +67,9 @@ pub struct Observation {
     /// What it cost.
     #[serde(default)]
     pub spent: Amount,
+    /// The run that made the call and pays for it, if it is not the one whose call it was: a fork that shares it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer: Option<RunId>,
     /// Time in a sandbox, in milliseconds.
     #[serde(default)]
     pub sandbox_ms: u64,
@@ -87,7 +90,12 @@ pub struct Snapshot {
 impl Observation {
     /// An observation that cost nothing and left the workspace alone.
     pub fn free(call: CallId, outcome: Outcome) -> Self {
-        Self { call, outcome, spent: Amount::ZERO, sandbox_ms: 0, workspace: None }
+        Self { call, outcome, spent: Amount::ZERO, payer: None, sandbox_ms: 0, workspace: None }
+    }
+
+    /// What `run` pays for it.
+    pub fn cost_for(&self, run: RunId) -> Amount {
+        if self.payer.is_none_or(|payer| payer == run) { self.spent } else { Amount::ZERO }
     }
 }
 

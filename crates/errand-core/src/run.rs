@@ -205,7 +205,7 @@ impl Run {
 
     /// Books what an observation cost and what it adds to the conversation.
     pub(crate) fn note_observation(&self, head: &mut Head, observation: &Observation, tool: &str) {
-        head.totals.spent += observation.spent;
+        head.totals.spent += observation.cost_for(self.id);
         head.totals.sandbox_ms = head.totals.sandbox_ms.saturating_add(observation.sandbox_ms);
         head.workspace = head.workspace.max(observation.workspace);
         if matches!(observation.outcome, Outcome::Ok { .. })

@@ -4,7 +4,7 @@ use crate::bugs::Bug;
 use crate::error::Error;
 use crate::ports::{Delivery, Loaded, Put, ToolJob};
 use errand_core::{
-    Amount, CallId, CallState, Class, Item, ItemBody, ItemKey, Nonce, Observation, Outcome, RunId, RunLog, Timestamp,
+    CallId, CallState, Class, Item, ItemBody, ItemKey, Nonce, Observation, Outcome, RunId, RunLog, Timestamp,
 };
 
 impl Driver {
@@ -133,17 +133,17 @@ impl Driver {
         }
     }
 
-    /// Writes down what came of a call, for the run that made it and where its fence is, and tells the run. The run that
-    /// made it pays. If there was a word on it already, that one stands.
+    /// Writes down what came of a call, first where its fence is, and tells the run. The run that made it pays. If there
+    /// was a word on it already, that one stands.
     pub(super) async fn receive(&self, home: RunId, run: RunId, observation: Observation) -> Result<(), Error> {
-        if home != run {
-            let unpaid = Observation { spent: Amount::ZERO, sandbox_ms: 0, ..observation.clone() };
+        if home == run {
             self.result(run, observation).await?;
-            self.result(home, unpaid).await?;
-        } else {
-            self.result(run, observation).await?;
+            return self.tell(run).await;
         }
-        self.tell(run).await
+        let call = observation.call;
+        self.result(home, Observation { payer: Some(run), ..observation }).await?;
+        self.take_over(home, run, call).await?;
+        Ok(())
     }
 
     /// True if the birth place of a call had a word on it, which is now that of this run too.
@@ -157,11 +157,12 @@ impl Driver {
         Ok(true)
     }
 
-    /// What a call's birth place says came of it; the cost is on the books of the run that made it.
+    /// What a call's birth place says came of it.
     async fn receipt(&self, home: RunId, call: CallId) -> Result<Option<Observation>, Error> {
         let item = self.store.item(home, &ItemKey::Result { call }).await?;
         Ok(item.and_then(|item| match item.body {
-            ItemBody::Result { observation } => Some(Observation { spent: Amount::ZERO, sandbox_ms: 0, ..observation }),
+            // Without a name to it, it is the birth place's own to pay.
+            ItemBody::Result { observation } => Some(Observation { payer: observation.payer.or(Some(home)), ..observation }),
             _ => None,
         }))
     }
@@ -225,7 +226,7 @@ pub(super) fn lost(call: CallId, class: Class, fenced: bool) -> Observation {
         }
         _ => Outcome::error("tool_crashed", "the call could not be carried out: every try ended with a crash"),
     };
-    Observation { call, outcome, spent: Amount::ZERO, sandbox_ms: 0, workspace: None }
+    Observation::free(call, outcome)
 }
 
 fn fences(log: &RunLog, call: CallId) -> Vec<(u32, Timestamp)> {

@@ -106,7 +106,7 @@ impl Driver {
 
     /// Whether one of the runs above has ended.
     pub(super) async fn stopped_above(&self, mut above: Option<RunId>) -> Result<Stopped, Error> {
-        if self.bugs.has(Bug::OnlyOwnRunChecked) {
+        if self.bugs.has(Bug::OnlyOwnRunChecked) || self.bugs.has(Bug::CancelStopsAtCancelled) {
             return Ok(Stopped::No);
         }
         while let Some(run) = above {

@@ -96,13 +96,8 @@ impl Driver {
         if due.map(|due| due.at) == at {
             return Ok(());
         }
-        let seen = if self.bugs.has(Bug::DueClearedBlindly) {
-            self.store.load(log.run.id).await?.and_then(|loaded| loaded.due)
-        } else {
-            due
-        };
         // If somebody woke the run in the meantime, the entry stays as they left it.
-        self.store.move_due(log.run.id, seen, at).await?;
+        self.store.move_due(log.run.id, due, at).await?;
         Ok(())
     }
 

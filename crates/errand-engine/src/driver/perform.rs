@@ -104,6 +104,7 @@ impl Driver {
                 call,
                 outcome: reply.outcome,
                 spent: reply.spent,
+                payer: None,
                 sandbox_ms: reply.sandbox_ms,
                 workspace: reply.workspace,
             },

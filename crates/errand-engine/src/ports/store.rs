@@ -69,6 +69,7 @@ pub enum Commit {
 }
 
 /// What became of a conditional write of an item.
+#[expect(clippy::large_enum_variant, reason = "it is looked at once and dropped")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Put {
     /// It is stored.
