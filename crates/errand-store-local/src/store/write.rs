@@ -19,6 +19,7 @@ pub(crate) enum Write {
 }
 
 /// What became of it.
+#[expect(clippy::large_enum_variant, reason = "it is looked at once and dropped")]
 #[derive(Debug)]
 pub(crate) enum Answer {
     Commit(Commit),
