@@ -92,11 +92,34 @@ fn a_clock_that_is_set_back_loses_nothing() {
     user.expect(0, &["replay", &run.to_string()]);
 }
 
+#[test]
+fn a_run_is_carried_on_at_its_own_endpoint_only() {
+    let user = User::new();
+    let now = SystemWorld.now();
+    let run = RunId::new(now, 1);
+    begin_at(&user, run, now, ("scripted/hello", Some("models.example")), Vec::new());
+    user.refused(1, "model_elsewhere", &["resume", &run.to_string()]);
+    // Neither does another run take it along.
+    user.expect(0, &["run", "t", "--model", "scripted/hello"]);
+    let left = user.json(0, &["runs"]).into_iter().find(|listed| listed["run"] == run.to_string().as_str());
+    assert_eq!(left.expect("the run is listed")["status"], "running");
+}
+
 /// Begins a run in the user's data folder as a process did that died then: at another time, or with tools that no
 /// command line gives.
 pub(super) fn begin(user: &User, run: RunId, at: Timestamp, model: &str, tools: Vec<ToolSpec>) {
+    begin_at(user, run, at, (model, None), tools);
+}
+
+/// The same, with the endpoint that the run's model was at.
+fn begin_at(user: &User, run: RunId, at: Timestamp, (model, endpoint): (&str, Option<&str>), tools: Vec<ToolSpec>) {
     let config = RunConfig {
-        model: ModelChoice { name: model.to_owned(), price: Some(Price::FREE), context_tokens: None, endpoint: None },
+        model: ModelChoice {
+            name: model.to_owned(),
+            price: Some(Price::FREE),
+            context_tokens: None,
+            endpoint: endpoint.map(str::to_owned),
+        },
         instructions: String::new(),
         tools,
         limits: Limits::default(),
