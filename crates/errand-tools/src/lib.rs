@@ -13,9 +13,11 @@
 //! beside the code; what needs a workspace or a real box is tested in `tests/`.
 
 mod arguments;
+mod built_in;
 mod calculate;
 mod chart;
 mod code;
+mod execute;
 mod files;
 mod manifest;
 mod registry;

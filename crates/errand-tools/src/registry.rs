@@ -1,20 +1,44 @@
-//! The tools there are, and their schemas, compiled once.
+//! The tools there are: what each takes, and what stands behind it.
 
 use crate::arguments::{self, Refused};
-use crate::manifest::{self, BUILT_IN, Error, Manifest};
+use crate::built_in::BuiltIn;
+use crate::execute::Execute;
+use crate::manifest::{self, BUILT_IN, Error};
 use errand_core::ToolSpec;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// The tools there are. Made once, at start; cheap to ask.
-#[derive(Debug)]
 pub struct Registry {
-    tools: Vec<Entry>,
+    tools: Vec<Arc<Tool>>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    manifest: Manifest,
+/// One tool: what runs are pinned to, the schema of its arguments, compiled, and what carries it out.
+pub(crate) struct Tool {
+    pub(crate) spec: ToolSpec,
+    parameters: Value,
     validator: jsonschema::Validator,
+    pub(crate) executor: Arc<dyn Execute>,
+}
+
+impl Tool {
+    /// # Errors
+    /// What is wrong with `parameters` as a schema.
+    pub(crate) fn new(spec: ToolSpec, parameters: Value, executor: Arc<dyn Execute>) -> Result<Self, String> {
+        let validator = jsonschema::validator_for(&parameters).map_err(|error| error.to_string())?;
+        Ok(Self { spec, parameters, validator, executor })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.spec.definition.name
+    }
+
+    /// The arguments of a call as a value that fits the tool's schema.
+    pub(crate) fn arguments(&self, arguments: &str) -> Result<Value, Refused> {
+        let value = arguments::parse(arguments)?;
+        arguments::validate(&self.validator, &self.parameters, &value)?;
+        Ok(value)
+    }
 }
 
 impl Registry {
@@ -23,28 +47,22 @@ impl Registry {
     /// # Errors
     /// [`Error::Broken`] if a manifest does not fit the meta-schema or is no schema itself.
     pub fn built_in() -> Result<Self, Error> {
-        let compile = |manifest: Manifest| {
-            let validator = jsonschema::validator_for(&manifest.parameters)
-                .map_err(|e| Error::Broken { name: manifest.name.clone(), problem: e.to_string() })?;
-            Ok(Entry { manifest, validator })
-        };
-        let tools = manifest::read(&BUILT_IN)?.into_iter().map(compile).collect::<Result<_, Error>>()?;
-        Ok(Self { tools })
+        let executor: Arc<dyn Execute> = Arc::new(BuiltIn);
+        let tools = manifest::read(&BUILT_IN)?.into_iter().map(|manifest| {
+            let tool = Tool::new(manifest.spec(), manifest.parameters, Arc::clone(&executor));
+            tool.map(Arc::new).map_err(|problem| Error::Broken { name: manifest.name, problem })
+        });
+        Ok(Self { tools: tools.collect::<Result<_, Error>>()? })
     }
 
-    /// All manifests, in the order in which people are shown them.
-    pub fn manifests(&self) -> impl Iterator<Item = &Manifest> {
-        self.tools.iter().map(|entry| &entry.manifest)
-    }
-
-    /// All names.
+    /// All names, in the order in which people are shown them.
     pub fn names(&self) -> Vec<String> {
-        self.manifests().map(|manifest| manifest.name.clone()).collect()
+        self.tools.iter().map(|tool| tool.name().to_owned()).collect()
     }
 
     /// The tools a run has if none are named: all that do real work.
     pub fn default_set(&self) -> Vec<ToolSpec> {
-        self.manifests().filter(|manifest| manifest.name != "echo").map(Manifest::spec).collect()
+        self.tools.iter().filter(|tool| tool.name() != "echo").map(|tool| tool.spec.clone()).collect()
     }
 
     /// The tools called `names`, in that order.
@@ -54,29 +72,26 @@ impl Registry {
     pub fn specs<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<ToolSpec>, Error> {
         let mut specs: Vec<ToolSpec> = Vec::new();
         for name in names.iter().map(AsRef::as_ref) {
-            let entry = self
-                .entry(name)
+            let tool = self
+                .named(name)
                 .ok_or_else(|| Error::Unknown { name: name.chars().take(80).collect(), known: self.names() })?;
             if specs.iter().any(|spec| spec.definition.name == name) {
                 return Err(Error::Twice { name: name.to_owned() });
             }
-            specs.push(entry.manifest.spec());
+            specs.push(tool.spec.clone());
         }
         Ok(specs)
     }
 
-    /// The arguments of a call as a value that fits the tool's schema.
-    pub(crate) fn arguments(&self, tool: &str, arguments: &str) -> Result<Value, Refused> {
-        let entry = self
-            .entry(tool)
-            .ok_or_else(|| Refused::UnknownTool { name: tool.chars().take(80).collect(), known: self.names() })?;
-        let value = arguments::parse(arguments)?;
-        arguments::validate(&entry.validator, &entry.manifest.parameters, &value)?;
-        Ok(value)
+    /// What stands behind a tool that a run is pinned to.
+    pub(crate) fn tool(&self, spec: &ToolSpec) -> Result<Arc<Tool>, Refused> {
+        let name = &spec.definition.name;
+        let tool = self.named(name);
+        tool.cloned().ok_or_else(|| Refused::UnknownTool { name: name.chars().take(80).collect(), known: self.names() })
     }
 
-    fn entry(&self, name: &str) -> Option<&Entry> {
-        self.tools.iter().find(|entry| entry.manifest.name == name)
+    fn named(&self, name: &str) -> Option<&Arc<Tool>> {
+        self.tools.iter().find(|tool| tool.name() == name)
     }
 }
 
@@ -100,6 +115,8 @@ mod tests {
         assert_eq!(error.code(), "unknown_tool");
         assert!(error.to_string().contains("python, shell, files"), "{error}");
         assert_eq!(registry.specs(&["echo", "echo"]).unwrap_err().code(), "tool_named_twice");
-        assert_eq!(registry.arguments("browser", "{}").unwrap_err().code(), "unknown_tool");
+        let mut spec = registry.specs(&["echo"]).unwrap().remove(0);
+        spec.definition.name = "browser".to_owned();
+        assert_eq!(registry.tool(&spec).map(|_| ()).unwrap_err().code(), "unknown_tool");
     }
 }

@@ -1,0 +1,65 @@
+//! What stands behind a tool: the seam between the tool box and the kinds of tools there are.
+
+use crate::arguments::Refused;
+use crate::code::Bounds;
+use crate::workspace::{Desk, Error, Turn, Workspaces};
+use async_trait::async_trait;
+use errand_core::{Outcome, Timestamp};
+use errand_engine::ports::{ToolJob, ToolReply};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What all executors work with.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub(crate) workspaces: Arc<Workspaces>,
+}
+
+/// Carries out the calls of a tool. A new kind of tool is a module that implements this.
+#[async_trait]
+pub(crate) trait Execute: Send + Sync {
+    /// Checks what a schema cannot express, and works out what the core must know. Pure, and quick.
+    fn check(&self, tool: &str, arguments: &Value, now: Timestamp) -> Result<Checked, Refused> {
+        let _ = (tool, arguments, now);
+        Ok(Checked::default())
+    }
+
+    /// Carries out a call. Its arguments fit the tool's schema. Dropping the future stops the call.
+    async fn run(&self, work: Work<'_>) -> ToolReply;
+}
+
+/// What a check found out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// Until when a person or the clock is waited for.
+    pub(crate) until: Option<Timestamp>,
+}
+
+/// A call to carry out.
+pub(crate) struct Work<'a> {
+    pub(crate) job: ToolJob<'a>,
+    /// Checked against the tool's schema.
+    pub(crate) arguments: Value,
+    pub(crate) services: &'a Services,
+}
+
+impl Work<'_> {
+    /// What the call may use.
+    pub(crate) fn bounds(&self) -> Bounds {
+        let observation_bytes = usize::try_from(self.job.observation_bytes).unwrap_or(usize::MAX);
+        Bounds { time: Duration::from_millis(self.job.timeout_ms), observation_bytes }
+    }
+
+    /// Works in the workspace of the run, when it is this call's turn.
+    pub(crate) async fn in_workspace(&self, work: impl FnOnce(&mut Desk<'_>) -> ToolReply + Send + 'static) -> ToolReply {
+        let job = &self.job;
+        let turn = Turn { run: job.run, key: job.call.idempotency_key(), workspace: job.workspace };
+        self.services.workspaces.carry_out(turn, work).await.unwrap_or_else(|error| failed(&error))
+    }
+}
+
+/// The reply of a call that failed at the workspace.
+pub(crate) fn failed(error: &Error) -> ToolReply {
+    ToolReply::free(Outcome::error(error.code(), error.chain()))
+}
