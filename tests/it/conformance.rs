@@ -37,6 +37,7 @@ pub mod sample {
             approval: errand_core::Approval::Never,
             timeout_ms: 1_000,
             taint_out: Vec::new(),
+            source: None,
         };
         let config = RunConfig {
             model: ModelChoice {

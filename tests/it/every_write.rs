@@ -78,7 +78,15 @@ fn spec(name: &str, class: Class, approval: Approval) -> ToolSpec {
         description: "a tool".to_owned(),
         parameters: r#"{"type":"object"}"#.to_owned(),
     };
-    ToolSpec { definition, class, executor: Executor::Worker, approval, timeout_ms: 10_000, taint_out: Vec::new() }
+    ToolSpec {
+        definition,
+        class,
+        executor: Executor::Worker,
+        approval,
+        timeout_ms: 10_000,
+        taint_out: Vec::new(),
+        source: None,
+    }
 }
 
 fn started() -> Started {

@@ -1,6 +1,6 @@
 //! What a run is pinned to when it starts: model, instructions, tools, limits, budget.
 
-use crate::{Budget, Limits, Price, ToolDefinition};
+use crate::{Budget, Hash, Limits, Price, ToolDefinition};
 use serde::{Deserialize, Serialize};
 
 /// The configuration of one run. It is part of record 1 and never changes, except by a fork or a raised budget.
@@ -55,6 +55,10 @@ pub struct ToolSpec {
     /// Labels that a result of this tool carries into the run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub taint_out: Vec<String>,
+    /// Digest of the settings that stand behind a tool which the user added: what it was when the run began. A call of a
+    /// tool that has become another is refused. `None`: built in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Hash>,
 }
 
 impl ToolSpec {

@@ -24,6 +24,7 @@ pub(crate) fn specs() -> Vec<ToolSpec> {
         approval,
         timeout_ms: 60_000,
         taint_out: Vec::new(),
+        source: None,
     })
     .to_vec()
 }

@@ -56,6 +56,7 @@ impl Manifest {
             approval: self.approval,
             timeout_ms: self.timeout_ms,
             taint_out: self.taint_out.clone(),
+            source: None,
         }
     }
 }

@@ -129,6 +129,7 @@ fn effectful(user: &User) -> String {
         approval: Approval::Never,
         timeout_ms: 30_000,
         taint_out: Vec::new(),
+        source: None,
     };
     let run = RunId::new(SystemWorld.now(), 7);
     super::folder::begin(user, run, SystemWorld.now(), "scripted/effectful", vec![spec]);

@@ -36,6 +36,7 @@ pub(super) fn tools() -> Vec<ToolSpec> {
         approval,
         timeout_ms: 30_000,
         taint_out: vec![format!("from_{name}")],
+        source: None,
     };
     kinds.into_iter().map(tool).collect()
 }
