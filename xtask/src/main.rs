@@ -1,6 +1,7 @@
 //! Errand's automation: every command a developer or CI runs on the repository, in Rust.
 //!
 //! One module per subcommand, each with an `Args` and a `run`:
+//! - [`bench`]: what a durable step costs, beside the least it can cost;
 //! - [`check`]: everything that must hold before a change lands;
 //! - [`edges`]: which crate may depend on which;
 //! - [`sim`]: seeds of the simulation, to search and to replay.
@@ -10,6 +11,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line that people and CI logs read")]
 
+mod bench;
 mod cargo;
 mod check;
 mod edges;
@@ -27,6 +29,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Measure against the floors and tell which goals are met.
+    Bench(bench::Args),
     /// Run every check that CI runs, in order, and stop at the first that fails.
     Check(check::Args),
     /// Fail when a crate of the workspace depends on something it must not.
@@ -37,6 +41,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Edges(args) => edges::run(&args),
         Command::Sim(args) => sim::run(&args),

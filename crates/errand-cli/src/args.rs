@@ -75,6 +75,9 @@ pub(crate) enum Command {
     Demo(Demo),
     /// List the tools that runs can use
     Tools,
+    /// Carry out many runs and tell what they cost, for `cargo xtask bench`
+    #[command(hide = true)]
+    Bench(RunOptions),
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the man page
