@@ -40,7 +40,12 @@ pub mod sample {
             source: None,
         };
         let config = RunConfig {
+            fallbacks: Vec::new(),
+            summarizers: Vec::new(),
+            output: None,
+            assistant: None,
             model: ModelChoice {
+                image_tokens: 0,
                 name: "scripted/sample".to_owned(),
                 price: Some(Price::FREE),
                 context_tokens: None,
@@ -58,6 +63,7 @@ pub mod sample {
             },
         };
         Started {
+            images: Vec::new(),
             config,
             task: task.to_owned(),
             files: vec![],
@@ -85,9 +91,10 @@ pub mod sample {
         };
         let id = CallId { record: number, index: 0 };
         let replied = ModelReplied {
+            misfit: None,
             request: Hash::of(&number.to_be_bytes()),
             reply: reply("", vec![call]),
-            verdicts: vec![Verdict::Accepted { until: None, share: None }],
+            verdicts: vec![Verdict::Accepted { class: None, until: None, share: None }],
             observations: vec![Observation::free(id, Outcome::Ok { text })],
         };
         made(log, replied, attempt, maker, books)
@@ -95,13 +102,19 @@ pub mod sample {
 
     /// The record after the last one of `log`: the final answer.
     pub fn answer(log: &RunLog) -> Sealed {
-        let replied =
-            ModelReplied { request: Hash::default(), reply: reply("done", vec![]), verdicts: vec![], observations: vec![] };
+        let replied = ModelReplied {
+            misfit: None,
+            request: Hash::default(),
+            reply: reply("done", vec![]),
+            verdicts: vec![],
+            observations: vec![],
+        };
         made(log, replied, 0, 2, false)
     }
 
     fn reply(text: &str, calls: Vec<RequestedCall>) -> ModelReply {
         ModelReply {
+            opaque: None,
             model: "sample".to_owned(),
             text: text.to_owned(),
             reasoning: String::new(),

@@ -51,7 +51,11 @@ struct Outside {
 #[async_trait]
 impl Tools for Outside {
     fn check(&self, _: &ToolSpec, _: &str, _: Timestamp) -> Verdict {
-        Verdict::Accepted { until: None, share: None }
+        Verdict::Accepted { class: None, until: None, share: None }
+    }
+
+    fn check_answer(&self, _: &str, _: &str) -> Result<(), String> {
+        Ok(())
     }
 
     async fn run(&self, job: ToolJob<'_>) -> ToolReply {
@@ -91,7 +95,12 @@ fn spec(name: &str, class: Class, approval: Approval) -> ToolSpec {
 
 fn started() -> Started {
     let config = RunConfig {
+        fallbacks: Vec::new(),
+        summarizers: Vec::new(),
+        output: None,
+        assistant: None,
         model: ModelChoice {
+            image_tokens: 0,
             name: "scripted/every_write".to_owned(),
             price: Some(Price::FREE),
             context_tokens: None,
@@ -108,6 +117,7 @@ fn started() -> Started {
         budget: Budget { usd: None, tokens: None, steps: 20, active_ms: 600_000, when_exceeded: WhenExceeded::End },
     };
     Started {
+        images: Vec::new(),
         config,
         task: "an errand".to_owned(),
         files: Vec::new(),

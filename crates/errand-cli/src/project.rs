@@ -6,8 +6,8 @@
 
 use crate::text;
 use errand_core::{
-    CallId, CallState, Decision, Due, Event, Head, ModelReplied, Observation, Outcome, Record, RunId, Started, Status,
-    Verdict,
+    CallId, CallState, Compacted, Decision, Due, Event, Head, ModelReplied, ModelTask, Observation, Outcome, Record,
+    RunConfig, RunId, Started, Status, Verdict,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -117,11 +117,18 @@ pub(crate) enum Kind {
         id: String,
         text: String,
     },
+    Compacted {
+        through: u64,
+        model: String,
+        summary: String,
+    },
     ModelFailed {
         code: String,
         message: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_at: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next_model: Option<String>,
     },
     BudgetRaised {
         usd: f64,
@@ -173,6 +180,9 @@ pub(crate) struct Projector {
     seq: u64,
     run: Option<RunId>,
     calls: BTreeMap<CallId, Asked>,
+    config: Option<RunConfig>,
+    /// Which of the models thinks.
+    thinking: u32,
     /// Calls whose state was announced, and in which state.
     announced: BTreeMap<CallId, CallState>,
 }
@@ -206,15 +216,25 @@ impl Projector {
 
     fn happened(&mut self, record: &Record) -> Vec<Kind> {
         match &record.event {
-            Event::Started(started) => vec![run_started(started)],
+            Event::Started(started) => {
+                self.config = Some(started.config.clone());
+                vec![run_started(started)]
+            }
             Event::ModelReplied(replied) => self.replied(record.number, replied),
+            Event::Compacted(compacted) if !Compacted::is_summary(&compacted.reply) => Vec::new(),
+            Event::Compacted(compacted) => vec![Kind::Compacted {
+                through: compacted.through,
+                model: compacted.reply.model.clone(),
+                summary: compacted.reply.text.clone(),
+            }],
             Event::ModelFailed(failed) => {
                 let retry_at = match record.head.due {
                     Due::Model { not_before, .. } => not_before.map(text::time),
                     _ => None,
                 };
                 let code = failed.error.kind.code().to_owned();
-                vec![Kind::ModelFailed { code, message: failed.error.message.clone(), retry_at }]
+                let next_model = self.goes_over_to(&record.head);
+                vec![Kind::ModelFailed { code, message: failed.error.message.clone(), retry_at, next_model }]
             }
             Event::Observed(observed) => observed.observations.iter().map(|observation| self.result(observation)).collect(),
             Event::Decided(decided) => self.decided(decided.call, &decided.decision, &decided.by),
@@ -231,6 +251,11 @@ impl Projector {
                 by: raised.who.clone(),
             }],
             Event::Forked(forked) => {
+                if let (Some(config), Some(model)) = (&mut self.config, &forked.model) {
+                    config.model = model.clone();
+                    config.fallbacks.clear();
+                    self.thinking = 0;
+                }
                 let mut kinds = vec![Kind::RunForked {
                     origin: forked.origin,
                     origin_record: forked.at,
@@ -242,6 +267,13 @@ impl Projector {
             }
             Event::Cancelled(_) | Event::BudgetExceeded(_) | Event::Failed(_) => Vec::new(),
         }
+    }
+
+    /// The model that takes over with this record.
+    fn goes_over_to(&mut self, head: &Head) -> Option<String> {
+        let before = std::mem::replace(&mut self.thinking, head.model);
+        let config = self.config.as_ref().filter(|_| head.model != before)?;
+        Some(config.model_for(head, ModelTask::Turn).name.clone())
     }
 
     fn replied(&mut self, number: u64, replied: &ModelReplied) -> Vec<Kind> {

@@ -87,6 +87,11 @@ pub struct Snapshot {
     pub manifest: Hash,
 }
 
+impl Verdict {
+    /// The call can be made, and nothing more is known of it.
+    pub const ACCEPTED: Verdict = Verdict::Accepted { until: None, share: None, class: None };
+}
+
 impl Observation {
     /// An observation that cost nothing and left the workspace alone.
     pub fn free(call: CallId, outcome: Outcome) -> Self {
@@ -158,6 +163,9 @@ pub enum Verdict {
         /// For a sub-run: the share of the budget asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         share: Option<Amount>,
+        /// What repeating this very call would do, where its arguments decide that and not the tool alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        class: Option<Class>,
     },
     /// The call cannot be made; the model is told why.
     Refused {

@@ -1,6 +1,6 @@
 //! What a run is pinned to when it starts: model, instructions, tools, limits, budget.
 
-use crate::{Budget, Hash, Limits, Price, ToolDefinition};
+use crate::{Budget, ContextSize, Hash, Head, Limits, ModelTask, Price, ToolDefinition};
 use serde::{Deserialize, Serialize};
 
 /// The configuration of one run. It is part of record 1 and never changes, except by a fork or a raised budget.
@@ -8,6 +8,12 @@ use serde::{Deserialize, Serialize};
 pub struct RunConfig {
     /// The model that thinks.
     pub model: ModelChoice,
+    /// Models that take over for the rest of the run, in order, when the one before fails for good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<ModelChoice>,
+    /// Models that shorten a conversation that grows too long, in order; after them the one that thinks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub summarizers: Vec<ModelChoice>,
     /// The assistant's instructions, sent as the system message.
     pub instructions: String,
     /// The tools on offer, in the order the model is told of them.
@@ -16,6 +22,12 @@ pub struct RunConfig {
     pub limits: Limits,
     /// What the run may spend.
     pub budget: Budget,
+    /// The form that the answer must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputSchema>,
+    /// The assistant that all this comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assistant: Option<AssistantRef>,
 }
 
 impl RunConfig {
@@ -23,6 +35,68 @@ impl RunConfig {
     pub fn tool(&self, name: &str) -> Option<&ToolSpec> {
         self.tools.iter().find(|tool| tool.definition.name == name)
     }
+
+    /// Counts what every request begins with: instructions, tools, the form of the answer.
+    pub(crate) fn count_fixed(&self, context: &mut ContextSize) {
+        context.add(self.instructions.len() as u64);
+        for tool in &self.tools {
+            let definition = &tool.definition;
+            context.add((definition.name.len() + definition.description.len() + definition.parameters.len()) as u64);
+        }
+        if let Some(output) = &self.output {
+            context.add((output.name.len() + output.schema.len()) as u64);
+        }
+    }
+
+    /// All models that the run may ask, each once.
+    pub fn models(&self) -> impl Iterator<Item = &ModelChoice> {
+        std::iter::once(&self.model).chain(&self.fallbacks).chain(&self.summarizers)
+    }
+
+    /// The model that is asked for `task`, where a run stands at `head`.
+    pub fn model_for(&self, head: &Head, task: ModelTask) -> &ModelChoice {
+        let thinks = |index: usize| match index {
+            0 => &self.model,
+            _ => self.fallbacks.get(index - 1).or(self.fallbacks.last()).unwrap_or(&self.model),
+        };
+        let thinking = head.model as usize;
+        match task {
+            ModelTask::Turn => thinks(thinking),
+            ModelTask::Compact { .. } => {
+                let index = head.summarizer as usize;
+                self.summarizers.get(index).unwrap_or_else(|| thinks(thinking + (index - self.summarizers.len())))
+            }
+        }
+    }
+
+    /// True if there is another model for `task` after the one at `head`.
+    pub fn has_fallback(&self, head: &Head, task: ModelTask) -> bool {
+        let left = self.fallbacks.len() - (head.model as usize).min(self.fallbacks.len());
+        match task {
+            ModelTask::Turn => left > 0,
+            ModelTask::Compact { .. } => (head.summarizer as usize) < self.summarizers.len() + left,
+        }
+    }
+}
+
+/// The form that an answer must have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputSchema {
+    /// Name, `[a-zA-Z0-9_-]{1,64}`: some providers want one.
+    pub name: String,
+    /// JSON Schema of the answer, as text.
+    pub schema: String,
+}
+
+/// A version of an assistant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssistantRef {
+    /// Its name.
+    pub name: String,
+    /// Its version, from 1; 0 if it came from a file and is not kept.
+    pub version: u64,
+    /// Digest of its text.
+    pub sha256: Hash,
 }
 
 /// A model with what is known of it when the run starts.
@@ -37,6 +111,13 @@ pub struct ModelChoice {
     /// Who answers for it: what was said in the run goes nowhere else. `None`: whoever answers to the name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
+    /// Most input tokens that one image is counted as.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub image_tokens: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A tool as a run knows it: what the model is told, and how the engine must treat its calls.
@@ -64,7 +145,16 @@ pub struct ToolSpec {
 impl ToolSpec {
     /// True if a call is carried out at once, within the attempt that asks for it.
     pub fn is_immediate(&self) -> bool {
-        self.executor == Executor::Inline && self.approval == Approval::Never
+        self.executor == Executor::Inline && !self.asks(self.class)
+    }
+
+    /// True if a person is asked before a call of this class is made.
+    pub fn asks(&self, class: Class) -> bool {
+        match self.approval {
+            Approval::Never => false,
+            Approval::Always => true,
+            Approval::Effectful => class == Class::Effectful,
+        }
     }
 }
 
@@ -104,4 +194,6 @@ pub enum Approval {
     Never,
     /// Each call waits for a person.
     Always,
+    /// Calls that would change something, that is of class `effectful`, wait for a person.
+    Effectful,
 }

@@ -17,6 +17,15 @@ pub struct Head {
     pub context: ContextSize,
     /// Failures in a row.
     pub faults: Faults,
+    /// Which model thinks: 0 for the run's own, then its fall-backs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub model: u32,
+    /// Which summarizer is asked: the run's summarizers, then the models that think.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub summarizer: u32,
+    /// Model turns in the conversation since it was last shortened.
+    #[serde(default)]
+    pub turns: u32,
     /// The workspace as the last call left it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<Snapshot>,
@@ -32,6 +41,10 @@ pub struct Head {
     /// What has been granted on top of the budget in record 1.
     #[serde(default)]
     pub raised: Allowance,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Whether a run goes on, and if not, how it ended.
@@ -114,6 +127,9 @@ pub enum Due {
         /// Not before this time, if an earlier attempt failed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         not_before: Option<Timestamp>,
+        /// What the model is called for.
+        #[serde(default, skip_serializing_if = "ModelTask::is_turn")]
+        task: ModelTask,
     },
     /// Outcomes of tool calls, some of which may be known already.
     Calls {
@@ -130,7 +146,35 @@ pub enum Due {
     },
 }
 
+/// What a model is called for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(tag = "task", rename_all = "snake_case")]
+pub enum ModelTask {
+    /// The next turn of the conversation.
+    #[default]
+    Turn,
+    /// Shortening the conversation, which would soon be longer than the model takes.
+    Compact {
+        /// Whether long texts are cut before the summarizer sees them, since it would not take them all.
+        cut: bool,
+    },
+}
+
+impl ModelTask {
+    fn is_turn(&self) -> bool {
+        *self == ModelTask::Turn
+    }
+}
+
 impl Due {
+    /// What a model is due to be called for.
+    pub fn task(&self) -> Option<ModelTask> {
+        match self {
+            Due::Model { task, .. } => Some(*task),
+            _ => None,
+        }
+    }
+
     /// The calls that are pending (or were when the run ended).
     pub fn calls(&self) -> &[PendingCall] {
         match self {
@@ -197,6 +241,12 @@ pub struct ContextSize {
     pub all_bytes: u64,
     /// Messages of the whole conversation.
     pub all_messages: u64,
+    /// Images shown since.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images: u32,
+    /// Images of the whole conversation.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub all_images: u32,
 }
 
 impl ContextSize {
@@ -207,16 +257,19 @@ impl ContextSize {
     /// Fewest bytes that a token has on average, in texts that are not adversarial.
     const BYTES_PER_TOKEN: u64 = 3;
 
-    /// The most input tokens the next request can have. No tokenizer makes more than one token of a byte.
-    pub fn token_bound(&self) -> u64 {
+    /// The most input tokens the next request can have, where an image is at most `image_tokens`. No tokenizer makes
+    /// more than one token of a byte.
+    pub fn token_bound(&self, image_tokens: u64) -> u64 {
         let around = self.messages.saturating_mul(Self::PER_MESSAGE).saturating_add(Self::PER_REQUEST);
-        self.tokens.saturating_add(self.bytes).saturating_add(around)
+        let images = u64::from(self.images).saturating_mul(image_tokens);
+        self.tokens.saturating_add(self.bytes).saturating_add(around).saturating_add(images)
     }
 
     /// About how many input tokens the next request will have.
-    pub fn token_estimate(&self) -> u64 {
+    pub fn token_estimate(&self, image_tokens: u64) -> u64 {
         let around = self.messages.saturating_mul(Self::PER_MESSAGE);
-        self.tokens.saturating_add(self.bytes / Self::BYTES_PER_TOKEN).saturating_add(around)
+        let images = u64::from(self.images).saturating_mul(image_tokens);
+        self.tokens.saturating_add(self.bytes / Self::BYTES_PER_TOKEN).saturating_add(around).saturating_add(images)
     }
 
     /// Counts one more message.
@@ -232,6 +285,12 @@ impl ContextSize {
         self.all_messages = self.all_messages.saturating_add(messages);
     }
 
+    /// Counts images shown with a message that is counted already.
+    pub fn add_images(&mut self, images: u32) {
+        self.images = self.images.saturating_add(images);
+        self.all_images = self.all_images.saturating_add(images);
+    }
+
     /// Counts a reply with the tokens that the provider counted up to its end. One that counts less than before cannot
     /// make the next bound smaller than the truth.
     pub fn counted(&mut self, tokens: u64, bytes: u64) {
@@ -239,6 +298,7 @@ impl ContextSize {
         self.tokens = self.tokens.max(tokens);
         self.bytes = 0;
         self.messages = 0;
+        self.images = 0;
     }
 
     /// Forgets what a provider counted: another model counts by itself.
@@ -246,6 +306,7 @@ impl ContextSize {
         self.tokens = 0;
         self.bytes = self.all_bytes;
         self.messages = self.all_messages;
+        self.images = self.all_images;
     }
 }
 

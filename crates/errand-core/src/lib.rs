@@ -33,18 +33,20 @@ mod tests;
 
 pub use books::{Bill, ClaimDecision};
 pub use call::{CallState, Observation, Outcome, PendingCall, Snapshot, Verdict};
-pub use config::{Approval, Class, Executor, ModelChoice, RunConfig, ToolSpec};
+pub use config::{Approval, AssistantRef, Class, Executor, ModelChoice, OutputSchema, RunConfig, ToolSpec};
 pub use effect::Effect;
 pub use event::{
-    BudgetExceeded, BudgetRaised, Cancelled, Decided, Decision, Event, Failed, Fault, Forked, History, InputFile, Messaged,
-    ModelFailed, ModelReplied, Observed, Parent, Started, UserMessage,
+    BudgetExceeded, BudgetRaised, Cancelled, Compacted, Decided, Decision, Event, Failed, Fault, Forked, History, InputFile,
+    Messaged, ModelFailed, ModelReplied, Observed, Parent, Started, TextSize, UserMessage,
 };
-pub use head::{BudgetBound, ContextSize, Due, Faults, Head, Status, Totals};
+pub use head::{BudgetBound, ContextSize, Due, Faults, Head, ModelTask, Status, Totals};
 pub use id::{CallId, Hash, InvalidHash, InvalidId, Nonce, RunId};
 pub use item::{Item, ItemBody, ItemKey};
 pub use limits::Limits;
 pub use log::{Call, LogError, Making, RunLog};
-pub use message::{Finish, Message, ModelError, ModelErrorKind, ModelReply, ModelRequest, RequestedCall, ToolDefinition};
+pub use message::{
+    Finish, Image, Message, ModelError, ModelErrorKind, ModelReply, ModelRequest, Opaque, RequestedCall, ToolDefinition,
+};
 pub use money::{Allowance, Amount, Budget, Price, Spent, Usage, Usd, WhenExceeded};
 pub use next::Next;
 pub use record::{Booked, Consumed, Record, RecordError, SCHEMA, Sealed};

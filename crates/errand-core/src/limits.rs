@@ -22,6 +22,14 @@ pub struct Limits {
     pub malformed_replies: u32,
     /// Failed model attempts in a row before the run fails with the last attempt's code.
     pub model_attempts: u32,
+    /// The same where another model can take over: attempts in a row before it does.
+    pub fallback_attempts: u32,
+    /// How full the model's window may get, in per cent, before the conversation is shortened.
+    pub compact_percent: u32,
+    /// Most output tokens of a summary.
+    pub summary_tokens: u64,
+    /// The last turn is not summarised but kept as it is unless it is longer than this, in bytes.
+    pub kept_turn_bytes: u64,
     /// First delay between model attempts, in milliseconds; doubles with each one.
     pub backoff_ms: u64,
     /// Longest delay between model attempts, in milliseconds, unless the provider asks for more.
@@ -43,6 +51,10 @@ impl Default for Limits {
             output_tokens_min: 256,
             malformed_replies: 3,
             model_attempts: 6,
+            fallback_attempts: 2,
+            compact_percent: 80,
+            summary_tokens: 4_096,
+            kept_turn_bytes: 32 << 10,
             backoff_ms: 1_000,
             backoff_ms_max: 60_000,
             model_call_ms: 240_000,

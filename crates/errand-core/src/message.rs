@@ -1,6 +1,6 @@
 //! What is said to a model and what it says back, free of any provider's dialect.
 
-use crate::{Hash, Usage};
+use crate::{Hash, OutputSchema, Usage};
 use serde::{Deserialize, Serialize};
 
 /// One entry of a conversation.
@@ -16,6 +16,9 @@ pub enum Message {
     User {
         /// The text.
         text: String,
+        /// Images shown with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        images: Vec<Image>,
     },
     /// A model reply.
     Assistant {
@@ -23,6 +26,9 @@ pub enum Message {
         text: String,
         /// Tool calls asked for, in order.
         calls: Vec<RequestedCall>,
+        /// What the provider wants back with it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        opaque: Option<Opaque>,
     },
     /// A tool's answer to one call of the reply before it.
     Tool {
@@ -37,13 +43,50 @@ pub enum Message {
     },
 }
 
+/// An image by its digest; its bytes lie in the blobs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// `image/png`, `image/jpeg`, `image/gif` or `image/webp`.
+    pub media_type: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its content.
+    pub sha256: Hash,
+}
+
+/// What a provider sends with a reply and wants back unchanged in the next request, such as signed or encrypted
+/// reasoning. It says nothing to anybody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opaque {
+    /// Whom it comes from: dialect, endpoint and model. It goes back to no other.
+    pub origin: String,
+    /// It, in the form that the dialect chose.
+    pub content: String,
+}
+
 impl Message {
+    /// What a person says, in words alone.
+    pub fn user(text: impl Into<String>) -> Self {
+        Message::User { text: text.into(), images: Vec::new() }
+    }
+
+    /// Images shown in this message.
+    pub fn images(&self) -> &[Image] {
+        match self {
+            Message::User { images, .. } => images,
+            _ => &[],
+        }
+    }
+
     /// Bytes of text in this message that the provider will count as tokens.
     pub fn bytes(&self) -> u64 {
         let bytes = match self {
-            Message::System { text } | Message::User { text } => text.len(),
-            Message::Assistant { text, calls } => {
-                text.len() + calls.iter().map(|call| call.name.len() + call.arguments.len() + call.id.len()).sum::<usize>()
+            Message::System { text } | Message::User { text, .. } => text.len(),
+            Message::Assistant { text, calls, opaque } => {
+                let opaque = opaque.as_ref().map_or(0, |opaque| opaque.content.len());
+                opaque
+                    + text.len()
+                    + calls.iter().map(|call| call.name.len() + call.arguments.len() + call.id.len()).sum::<usize>()
             }
             Message::Tool { call_id, name, text, .. } => call_id.len() + name.len() + text.len(),
         };
@@ -81,11 +124,14 @@ pub struct ModelReply {
     pub model: String,
     /// Visible text, possibly empty.
     pub text: String,
-    /// Reasoning the provider showed, possibly empty. It is kept for readers and not sent back.
+    /// Reasoning the provider showed, possibly empty. It is kept for readers; what is sent back is in `opaque`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reasoning: String,
     /// Tool calls asked for, in order.
     pub calls: Vec<RequestedCall>,
+    /// What the provider wants back in the next request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opaque: Option<Opaque>,
     /// Why it ended.
     pub finish: Finish,
     /// Tokens as counted by the provider; `None` if it did not say.
@@ -114,6 +160,11 @@ pub struct ModelRequest {
     pub tools: Vec<ToolDefinition>,
     /// Most output tokens.
     pub max_output_tokens: u64,
+    /// The form that the answer must have, if the model is to answer without a tool call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<OutputSchema>,
+    /// The same for all requests that begin alike: where a provider routes by a key, it finds their prefix in its cache.
+    pub cache_key: String,
 }
 
 impl ModelRequest {

@@ -73,10 +73,10 @@ pub fn replay(log: &RunLog, history: &[Message]) -> Result<Replayed, Divergence>
         let record = &sealed.record;
         // A fork's own id takes over where it left its origin.
         made.run.id = record.run;
-        if let Event::ModelReplied(replied) = &record.event {
+        if let Some(recorded) = record.event.request() {
             let request = made.request(history).map(|request| request.digest()).unwrap_or_default();
-            if request != replied.request {
-                return Err(Divergence::Request { number: record.number, made: request, recorded: replied.request });
+            if request != recorded {
+                return Err(Divergence::Request { number: record.number, made: request, recorded });
             }
             replayed.requests += 1;
         }

@@ -2,8 +2,8 @@
 
 use crate::event::Event;
 use crate::{
-    Amount, Booked, Budget, BudgetBound, CallId, CallState, Due, Hash, Head, Observation, Outcome, PendingCall, Price,
-    RunConfig, RunId, Status, Timestamp, ToolSpec, Usd, WhenExceeded,
+    Amount, Booked, Budget, BudgetBound, CallId, CallState, ContextSize, Due, Hash, Head, ModelChoice, ModelTask,
+    Observation, Outcome, PendingCall, Price, RunConfig, RunId, Status, Timestamp, ToolSpec, Usd, WhenExceeded,
 };
 use std::sync::Arc;
 
@@ -90,6 +90,7 @@ impl Run {
             Event::Started(_) => Err(self.rejection("started")),
             Event::ModelReplied(event) => event.apply(self, &mut head),
             Event::ModelFailed(event) => event.apply(self, &mut head, at),
+            Event::Compacted(event) => event.apply(self, &mut head),
             Event::Observed(event) => event.apply(self, &mut head),
             Event::Decided(event) => event.apply(self, &mut head),
             Event::Messaged(event) => event.apply(self, &mut head),
@@ -112,6 +113,7 @@ impl Run {
         let mut config = RunConfig::clone(&self.config);
         if let Some(model) = &forked.model {
             config.model = model.clone();
+            config.fallbacks.clear();
         }
         if let Some(budget) = forked.budget {
             config.budget = budget;
@@ -143,12 +145,28 @@ impl Run {
         exceed(&self.config, head, bound);
     }
 
+    /// The model that is asked next, or was asked last.
+    pub fn model(&self) -> &ModelChoice {
+        self.config.model_for(&self.head, self.head.due.task().unwrap_or_default())
+    }
+
+    /// Makes the next turn due, or the shortening that it needs first.
     pub(crate) fn model_due(&self, head: &mut Head, not_before: Option<Timestamp>) {
-        Run::make_model_due(&self.config, head, not_before);
+        self.model_due_for(head, next_task(&self.config, head), not_before);
+    }
+
+    pub(crate) fn model_due_for(&self, head: &mut Head, task: ModelTask, not_before: Option<Timestamp>) {
+        Run::make_model_due(&self.config, head, task, not_before);
+    }
+
+    /// Makes the first model call of a run due.
+    pub(crate) fn make_first_due(config: &RunConfig, head: &mut Head) {
+        let task = next_task(config, head);
+        Run::make_model_due(config, head, task, None);
     }
 
     /// Makes a model call due, if the budget holds one: with as many output tokens as fit.
-    pub(crate) fn make_model_due(config: &RunConfig, head: &mut Head, not_before: Option<Timestamp>) {
+    fn make_model_due(config: &RunConfig, head: &mut Head, task: ModelTask, not_before: Option<Timestamp>) {
         let left = Left::of(&config.budget, head);
         if left.steps == 0 {
             return exceed(config, head, BudgetBound::Steps);
@@ -157,9 +175,14 @@ impl Run {
             return exceed(config, head, BudgetBound::ActiveTime);
         }
         let limits = &config.limits;
-        let price = config.model.price.unwrap_or(Price::FREE);
-        let input = head.context.token_bound();
-        let enough = limits.output_tokens_min.min(limits.output_tokens);
+        let model = config.model_for(head, task);
+        let (context, wanted) = match task {
+            ModelTask::Turn => (head.context, limits.output_tokens),
+            ModelTask::Compact { .. } => (summary_context(config, head, model), limits.summary_tokens),
+        };
+        let price = model.price.unwrap_or(Price::FREE);
+        let input = context.token_bound(model.image_tokens);
+        let enough = limits.output_tokens_min.min(wanted);
         let by_tokens = left.tokens.map_or(u64::MAX, |tokens| tokens.saturating_sub(input));
         if by_tokens < enough {
             return exceed(config, head, BudgetBound::Tokens);
@@ -170,17 +193,17 @@ impl Run {
             None => u64::MAX,
         };
         // Here an estimate serves: the bound is several times too large, and would shrink the answer to nothing.
-        let by_context = config
-            .model
+        let by_context = model
             .context_tokens
-            .map_or(u64::MAX, |tokens| tokens.saturating_sub(head.context.token_estimate()).max(enough));
-        let max_output_tokens = limits.output_tokens.min(by_tokens).min(by_money).min(by_context);
+            .map_or(u64::MAX, |tokens| tokens.saturating_sub(context.token_estimate(model.image_tokens)).max(enough));
+        let max_output_tokens = wanted.min(by_tokens).min(by_money).min(by_context);
         head.status = Status::Running;
         head.due = Due::Model {
             reserve: Amount { usd: price.bound(input, max_output_tokens), tokens: input.saturating_add(max_output_tokens) },
             max_output_tokens,
             timeout_ms: limits.model_call_ms.min(left.active_ms),
             not_before,
+            task,
         };
     }
 
@@ -215,6 +238,30 @@ impl Run {
         }
         head.context.add((observation.outcome.shown().0.len() + tool.len() + 64) as u64);
     }
+}
+
+/// The next turn, or first the shortening without which it would not fit the model's window.
+fn next_task(config: &RunConfig, head: &Head) -> ModelTask {
+    let model = config.model_for(head, ModelTask::Turn);
+    let Some(window) = model.context_tokens else { return ModelTask::Turn };
+    let estimate = head.context.token_estimate(model.image_tokens);
+    let full = estimate.saturating_mul(100) > window.saturating_mul(u64::from(config.limits.compact_percent));
+    if head.turns < 2 || !full {
+        return ModelTask::Turn;
+    }
+    // Where the window is known, a summarizer with a smaller one is not tried in vain.
+    let summarizer = config.model_for(head, ModelTask::Compact { cut: false });
+    ModelTask::Compact { cut: summarizer.context_tokens.is_some_and(|tokens| tokens < window) }
+}
+
+/// Size of the request for a summary, at most.
+fn summary_context(config: &RunConfig, head: &Head, summarizer: &ModelChoice) -> ContextSize {
+    let mut context = head.context;
+    if summarizer != config.model_for(head, ModelTask::Turn) {
+        context.recount();
+    }
+    context.add(crate::transcript::SUMMARY_PROMPT.len() as u64);
+    context
 }
 
 fn exceed(config: &RunConfig, head: &mut Head, bound: BudgetBound) {

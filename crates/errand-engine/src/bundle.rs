@@ -247,6 +247,10 @@ impl Bundle {
                 return Err(Error::History { run: log.run.id, before: before.run.id, problem: "comes after it too" });
             }
             parts.push(before.conversation());
+            // A summary covers what came before it.
+            if before.compacted().is_some() {
+                break;
+            }
             log = before;
         }
         Ok(parts.into_iter().rev().flatten().collect())

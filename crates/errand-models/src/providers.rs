@@ -108,6 +108,7 @@ impl Providers {
         // A server on this machine that wants a key may be a gateway to one that wants money.
         let free = (endpoint.is_loopback() && !endpoint.has_key()).then_some(Price::FREE);
         ModelFacts {
+            image_tokens: 0,
             price: own.or(free).or(listed.map(|listed| listed.price)),
             context_tokens: listed.and_then(|listed| listed.context_tokens),
             endpoint: Some(endpoint.host().to_owned()),

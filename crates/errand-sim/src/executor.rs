@@ -237,7 +237,12 @@ impl Executor {
             let cents = state.rng.between(1, 60);
             let tokens = state.rng.between(2_000, 40_000);
             let config = RunConfig {
+                fallbacks: Vec::new(),
+                summarizers: Vec::new(),
+                output: None,
+                assistant: None,
                 model: ModelChoice {
+                    image_tokens: 0,
                     name: "sim".to_owned(),
                     price: Some(models::PRICE),
                     context_tokens: None,
@@ -260,6 +265,7 @@ impl Executor {
                 },
             };
             let started = Started {
+                images: Vec::new(),
                 config,
                 task: "an errand".to_owned(),
                 files: Vec::new(),

@@ -12,7 +12,7 @@ pub(crate) const PRICE: Price = Price { input: 2_000_000_000, cached_input: 500_
 #[async_trait]
 impl Models for Sim {
     fn facts(&self, _: &str) -> Result<ModelFacts, ModelError> {
-        Ok(ModelFacts { price: Some(PRICE), context_tokens: None, endpoint: None, scripted: true })
+        Ok(ModelFacts { image_tokens: 0, price: Some(PRICE), context_tokens: None, endpoint: None, scripted: true })
     }
 
     async fn call(&self, request: &ModelRequest, _: &dyn DeltaSink) -> Result<ModelReply, ModelError> {
@@ -78,6 +78,7 @@ impl Sim {
         let turns = request.messages.iter().filter(|message| matches!(message, Message::Assistant { .. })).count() as u64;
         let mut state = self.lock();
         let mut reply = ModelReply {
+            opaque: None,
             model: "sim".to_owned(),
             text: String::new(),
             reasoning: String::new(),

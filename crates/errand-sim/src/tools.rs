@@ -40,7 +40,11 @@ impl Tools for Sim {
             Executor::Person if number % 3 == 0 => Some(now.plus(number * 1_000)),
             _ => None,
         };
-        Verdict::Accepted { until, share: None }
+        Verdict::Accepted { class: None, until, share: None }
+    }
+
+    fn check_answer(&self, _: &str, answer: &str) -> Result<(), String> {
+        if answer.starts_with("misfit") { Err("it is a misfit".to_owned()) } else { Ok(()) }
     }
 
     async fn run(&self, job: ToolJob<'_>) -> ToolReply {

@@ -21,7 +21,7 @@ pub(crate) struct BuiltIn;
 #[async_trait]
 impl Execute for BuiltIn {
     fn check(&self, tool: &str, arguments: &Value, now: Timestamp) -> Result<Checked, Refused> {
-        Ok(Checked { until: Request::read(tool, arguments.clone())?.until(now)? })
+        Ok(Checked { until: Request::read(tool, arguments.clone())?.until(now)?, class: None })
     }
 
     async fn run(&self, work: Work<'_>) -> ToolReply {

@@ -4,7 +4,7 @@ use crate::arguments::Refused;
 use crate::code::Bounds;
 use crate::workspace::{Desk, Error, Turn, Workspaces};
 use async_trait::async_trait;
-use errand_core::{Outcome, Timestamp};
+use errand_core::{Class, Outcome, Timestamp};
 use errand_engine::ports::{ToolJob, ToolReply};
 use serde_json::Value;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ pub(crate) trait Execute: Send + Sync {
 pub(crate) struct Checked {
     /// Until when a person or the clock is waited for.
     pub(crate) until: Option<Timestamp>,
+    /// What repeating this very call would do, where its arguments decide that.
+    pub(crate) class: Option<Class>,
 }
 
 /// A call to carry out.

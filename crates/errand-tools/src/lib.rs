@@ -3,6 +3,7 @@
 //! Reading order:
 //! - [`Manifest`], [`Registry`]: what tools there are. The manifests lie in `schemas/tools/`.
 //! - [`Refused`]: arguments are read strictly and checked against the tool's schema before anything happens.
+//! - [`check_schema`]: the form that an answer is asked to have.
 //! - [`ToolBox`]: the engine's port [`errand_engine::ports::Tools`]; one module per tool stands behind it (`calculate`,
 //!   `chart`, `code` for `python` and `shell`, `files`, `time` for `wait` and `ask_user`).
 //! - [`Workspaces`]: a folder per run while it is at work here, snapshots in the blobs, files in
@@ -12,6 +13,7 @@
 //! can be made; tools that need one fail with `sandbox_unavailable`. Workspaces need Linux, as boxes do. Unit tests stand
 //! beside the code; what needs a workspace or a real box is tested in `tests/`.
 
+mod answer;
 mod arguments;
 mod built_in;
 mod calculate;
@@ -26,6 +28,7 @@ mod time;
 mod toolbox;
 mod workspace;
 
+pub use answer::{SchemaError, check_schema};
 pub use arguments::Refused;
 pub use manifest::{Error as ManifestError, Manifest};
 pub use registry::Registry;

@@ -1,5 +1,6 @@
 //! The engine's port for tools, over the registry and what stands behind each tool.
 
+use crate::answer;
 use crate::execute::{Services, Work};
 use crate::registry::Registry;
 use crate::text;
@@ -31,9 +32,13 @@ impl Tools for ToolBox {
             tool.executor.check(&spec.definition.name, &arguments, now)
         });
         match checked {
-            Ok(checked) => Verdict::Accepted { until: checked.until, share: None },
+            Ok(checked) => Verdict::Accepted { until: checked.until, share: None, class: checked.class },
             Err(refused) => Verdict::Refused { code: refused.code().to_owned(), error: refused.to_string() },
         }
+    }
+
+    fn check_answer(&self, schema: &str, answer: &str) -> Result<(), String> {
+        answer::check(schema, answer)
     }
 
     async fn run(&self, job: ToolJob<'_>) -> ToolReply {

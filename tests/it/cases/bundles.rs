@@ -192,7 +192,13 @@ fn drop_call(record: &mut Record) -> bool {
 fn go_on(record: &mut Record) -> bool {
     let ended = record.head.status.is_ended();
     if ended {
-        record.head.due = Due::Model { reserve: Default::default(), max_output_tokens: 9, timeout_ms: 9, not_before: None };
+        record.head.due = Due::Model {
+            task: Default::default(),
+            reserve: Default::default(),
+            max_output_tokens: 9,
+            timeout_ms: 9,
+            not_before: None,
+        };
     }
     ended
 }

@@ -65,6 +65,10 @@ impl<'a> Play<'a> {
 
     fn started(&self) -> Started {
         let config = RunConfig {
+            fallbacks: Vec::new(),
+            summarizers: Vec::new(),
+            output: None,
+            assistant: None,
             model: self.model("main"),
             instructions: "Be brief.".to_owned(),
             tools: self.case.tools.iter().map(|line| line.spec.clone()).collect(),
@@ -72,6 +76,7 @@ impl<'a> Play<'a> {
             budget: self.case.budget,
         };
         Started {
+            images: Vec::new(),
             config,
             task: self.case.task.clone(),
             files: Vec::new(),
@@ -88,7 +93,13 @@ impl<'a> Play<'a> {
         // A model that nobody plays is one that the provider does not know.
         let facts = self.engine.stage.models.facts(&name).ok();
         let price = facts.as_ref().map_or(Some(Price::FREE), |facts| facts.price).filter(|_| !self.case.price_unknown);
-        ModelChoice { name, price, context_tokens: facts.and_then(|facts| facts.context_tokens), endpoint: None }
+        ModelChoice {
+            image_tokens: 0,
+            name,
+            price,
+            context_tokens: facts.and_then(|facts| facts.context_tokens),
+            endpoint: None,
+        }
     }
 
     /// Lets one line of the script happen.

@@ -135,6 +135,14 @@ fn event(out: &mut String, record: &Record) {
             }
             started.withdrawn.as_ref().map_or(Ok(()), |_| write!(out, " withdrawn"))
         }
+        Event::Compacted(compacted) => write!(
+            out,
+            " {} through {} size {}/{}",
+            quoted(&compacted.reply.text),
+            compacted.through,
+            compacted.size.bytes,
+            compacted.size.messages
+        ),
         Event::ModelReplied(replied) => {
             let _ = write!(out, " {}", quoted(&replied.reply.text));
             if let Some(fault) = replied.fault() {
@@ -146,6 +154,9 @@ fn event(out: &mut String, record: &Record) {
                 if let Verdict::Refused { code, error } = verdict {
                     let _ = write!(out, " refused {code}: {}", cut(error));
                 }
+            }
+            if let Some(misfit) = &replied.misfit {
+                let _ = write!(out, ": {}", cut(misfit));
             }
             replied.observations.iter().for_each(|one| observed(out, one));
             Ok(())
@@ -270,8 +281,8 @@ fn status(out: &mut String, log: &RunLog) {
 fn said(out: &mut String, message: &Message) {
     let _ = match message {
         Message::System { text } => writeln!(out, "    system    {}", cut(text)),
-        Message::User { text } => writeln!(out, "    user      {}", cut(text)),
-        Message::Assistant { text, calls } => {
+        Message::User { text, .. } => writeln!(out, "    user      {}", cut(text)),
+        Message::Assistant { text, calls, .. } => {
             let calls: Vec<String> =
                 calls.iter().map(|call| format!("[{} {} {}]", call.id, call.name, cut(&call.arguments))).collect();
             writeln!(out, "    assistant {} {}", cut(text), calls.join(" "))

@@ -114,7 +114,12 @@ pub(super) fn begin(user: &User, run: RunId, at: Timestamp, model: &str, tools: 
 /// The same, with the endpoint that the run's model was at.
 fn begin_at(user: &User, run: RunId, at: Timestamp, (model, endpoint): (&str, Option<&str>), tools: Vec<ToolSpec>) {
     let config = RunConfig {
+        fallbacks: Vec::new(),
+        summarizers: Vec::new(),
+        output: None,
+        assistant: None,
         model: ModelChoice {
+            image_tokens: 0,
             name: model.to_owned(),
             price: Some(Price::FREE),
             context_tokens: None,
@@ -126,7 +131,16 @@ fn begin_at(user: &User, run: RunId, at: Timestamp, (model, endpoint): (&str, Op
         budget: Budget { usd: None, tokens: None, steps: 9, active_ms: 90_000, when_exceeded: WhenExceeded::End },
     };
     let task = "left over".to_owned();
-    let started = Started { config, task, files: Vec::new(), workspace: None, history: None, parent: None, withdrawn: None };
+    let started = Started {
+        images: Vec::new(),
+        config,
+        task,
+        files: Vec::new(),
+        workspace: None,
+        history: None,
+        parent: None,
+        withdrawn: None,
+    };
     let log = RunLog::begin(run, started, at, Making { made_under: 0, attempt: 0, maker: Nonce(1) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

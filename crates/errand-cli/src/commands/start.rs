@@ -44,6 +44,7 @@ fn choose_code(error: &errand_models::ChooseError) -> &'static str {
 pub(crate) fn model_choice(models: &dyn Models, name: &str) -> Result<ModelChoice, Error> {
     let facts = models.facts(name)?;
     Ok(ModelChoice {
+        image_tokens: facts.image_tokens,
         name: name.to_owned(),
         price: facts.price,
         context_tokens: facts.context_tokens,
@@ -59,7 +60,17 @@ pub(crate) fn run_config(config: &Config, host: &Host, model: ModelChoice) -> Re
     if let Some((bound, what)) = unbounded(&budget, &model) {
         tracing::info!(bound, what, "the run has no such bound");
     }
-    Ok(RunConfig { model, instructions: INSTRUCTIONS.trim_end().to_owned(), tools, limits: Limits::default(), budget })
+    Ok(RunConfig {
+        fallbacks: Vec::new(),
+        summarizers: Vec::new(),
+        output: None,
+        assistant: None,
+        model,
+        instructions: INSTRUCTIONS.trim_end().to_owned(),
+        tools,
+        limits: Limits::default(),
+        budget,
+    })
 }
 
 fn unbounded(budget: &errand_core::Budget, model: &ModelChoice) -> Option<(&'static str, &'static str)> {
@@ -123,7 +134,7 @@ pub(crate) async fn started(
     };
     tell_copying(files);
     let (workspace, files) = host.tools.import(run, base, files).await?;
-    Ok(Started { config, task, files, workspace, history, parent: None, withdrawn: None })
+    Ok(Started { images: Vec::new(), config, task, files, workspace, history, parent: None, withdrawn: None })
 }
 
 /// Copying takes more than a moment from about this size on, in bytes.

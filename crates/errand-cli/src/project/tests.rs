@@ -13,7 +13,17 @@ fn tool(name: &str, executor: Executor, approval: Approval) -> ToolSpec {
 
 fn begun() -> RunLog {
     let config = RunConfig {
-        model: ModelChoice { name: "scripted/x".to_owned(), price: Some(Price::FREE), context_tokens: None, endpoint: None },
+        fallbacks: Vec::new(),
+        summarizers: Vec::new(),
+        output: None,
+        assistant: None,
+        model: ModelChoice {
+            image_tokens: 0,
+            name: "scripted/x".to_owned(),
+            price: Some(Price::FREE),
+            context_tokens: None,
+            endpoint: None,
+        },
         instructions: String::new(),
         tools: vec![
             tool("shell", Executor::Worker, Approval::Always),
@@ -24,6 +34,7 @@ fn begun() -> RunLog {
         budget: Budget { usd: None, tokens: None, steps: 9, active_ms: 90_000, when_exceeded: WhenExceeded::End },
     };
     let started = Started {
+        images: Vec::new(),
         config,
         task: "t".to_owned(),
         files: Vec::new(),
@@ -48,11 +59,12 @@ fn replied(names: &[&str], text: &str) -> Event {
         .collect();
     let verdict = |name: &&str| match *name {
         "nothing" => Verdict::Refused { code: "unknown_tool".to_owned(), error: "no".to_owned() },
-        "wait" => Verdict::Accepted { until: Some(Timestamp::from_millis(5_000)), share: None },
-        _ => Verdict::Accepted { until: None, share: None },
+        "wait" => Verdict::Accepted { class: None, until: Some(Timestamp::from_millis(5_000)), share: None },
+        _ => Verdict::Accepted { class: None, until: None, share: None },
     };
     let verdicts = names.iter().map(verdict).collect();
     let reply = ModelReply {
+        opaque: None,
         model: "x".to_owned(),
         text: text.to_owned(),
         reasoning: "hm".to_owned(),
@@ -61,7 +73,7 @@ fn replied(names: &[&str], text: &str) -> Event {
         usage: None,
     };
     let request = errand_core::Hash::default();
-    Event::ModelReplied(Box::new(ModelReplied { request, reply, verdicts, observations: Vec::new() }))
+    Event::ModelReplied(Box::new(ModelReplied { misfit: None, request, reply, verdicts, observations: Vec::new() }))
 }
 
 fn decided(index: u32, decision: Decision) -> Event {

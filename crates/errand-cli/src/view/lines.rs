@@ -58,10 +58,14 @@ pub(crate) fn lines(event: &PublicEvent, streamed: bool) -> Vec<(Tone, String)> 
             vec![(Tone::Dim, format!("  {by} decided on {call}: {decision}{text}"))]
         }
         Kind::UserMessage { text, .. } => vec![(Tone::Strong, format!("» {}", neutral(text)))],
-        Kind::ModelFailed { code, message, retry_at } => {
-            let then = match retry_at {
-                Some(at) => format!("; trying again at {at}"),
-                None => String::new(),
+        Kind::Compacted { model, .. } => {
+            vec![(Tone::Dim, format!("  the conversation was shortened by {}; the records keep it whole", neutral(model)))]
+        }
+        Kind::ModelFailed { code, message, retry_at, next_model } => {
+            let then = match (next_model, retry_at) {
+                (Some(model), _) => format!("; {} takes over", neutral(model)),
+                (None, Some(at)) => format!("; trying again at {at}"),
+                (None, None) => String::new(),
             };
             vec![(Tone::Bad, format!("✗ model call failed ({code}): {}{then}", one_line(message, 300)))]
         }
@@ -208,7 +212,13 @@ mod tests {
             },
             Kind::QuestionAsked { call: CALL, arguments: "{\"question\":\"\\u001b[2J\"}".to_owned(), until: None },
             Kind::UserMessage { id: evil.clone(), text: evil.clone() },
-            Kind::ModelFailed { code: "c".to_owned(), message: evil.clone(), retry_at: None },
+            Kind::ModelFailed {
+                code: "c".to_owned(),
+                message: evil.clone(),
+                retry_at: None,
+                next_model: Some(evil.clone()),
+            },
+            Kind::Compacted { through: 1, model: evil.clone(), summary: evil.clone() },
             Kind::RunFailed { code: "c".to_owned(), message: evil.clone() },
             Kind::RunCancelled { reason: evil },
         ];

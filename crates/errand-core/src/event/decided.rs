@@ -81,6 +81,8 @@ impl Decided {
             None => {
                 let spec = run.config.tool(&call.tool).ok_or(Rejection::NotPending { call: self.call })?;
                 if let Decision::Edit { arguments } = &self.decision {
+                    // Other arguments may do more than those the class was decided for.
+                    call.class = spec.class;
                     head.context.add((arguments.len() + crate::transcript::EDITED_NOTE.len()) as u64);
                 }
                 call.state = match spec.executor {

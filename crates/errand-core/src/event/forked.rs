@@ -35,6 +35,8 @@ impl Forked {
         head.parent = None;
         head.depth = 0;
         if self.model.is_some() {
+            head.model = 0;
+            head.summarizer = 0;
             head.context.recount();
         }
         if let Some(message) = &self.message {

@@ -19,11 +19,11 @@ pub struct UserMessage {
 
 impl Messaged {
     pub(crate) fn apply(&self, run: &Run, head: &mut Head) -> Result<(), Rejection> {
-        let Due::Model { not_before, .. } = head.due else { return Err(run.rejection("messaged")) };
+        let Due::Model { not_before, task, .. } = head.due else { return Err(run.rejection("messaged")) };
         for message in &self.messages {
             head.context.add(message.text.len() as u64);
         }
-        run.model_due(head, not_before);
+        run.model_due_for(head, task, not_before);
         Ok(())
     }
 }

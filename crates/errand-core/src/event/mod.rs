@@ -3,6 +3,7 @@
 mod budget_exceeded;
 mod budget_raised;
 mod cancelled;
+mod compacted;
 mod decided;
 mod failed;
 mod forked;
@@ -15,6 +16,7 @@ mod started;
 pub use budget_exceeded::BudgetExceeded;
 pub use budget_raised::BudgetRaised;
 pub use cancelled::Cancelled;
+pub use compacted::{Compacted, TextSize};
 pub use decided::{Decided, Decision};
 pub use failed::Failed;
 pub use forked::Forked;
@@ -24,6 +26,7 @@ pub use model_replied::{Fault, ModelReplied};
 pub use observed::Observed;
 pub use started::{History, InputFile, Parent, Started};
 
+use crate::Hash;
 use serde::{Deserialize, Serialize};
 
 /// What a record says happened.
@@ -36,6 +39,8 @@ pub enum Event {
     ModelReplied(Box<ModelReplied>),
     /// A model call failed.
     ModelFailed(ModelFailed),
+    /// A summarizer shortened the conversation.
+    Compacted(Box<Compacted>),
     /// Tool calls ended.
     Observed(Observed),
     /// A person decided on a call.
@@ -55,12 +60,22 @@ pub enum Event {
 }
 
 impl Event {
+    /// Digest of the request that a model answered.
+    pub fn request(&self) -> Option<Hash> {
+        match self {
+            Event::ModelReplied(replied) => Some(replied.request),
+            Event::Compacted(compacted) => Some(compacted.request),
+            _ => None,
+        }
+    }
+
     /// The stable word for the kind.
     pub fn kind(&self) -> &'static str {
         match self {
             Event::Started(_) => "started",
             Event::ModelReplied(_) => "model_replied",
             Event::ModelFailed(_) => "model_failed",
+            Event::Compacted(_) => "compacted",
             Event::Observed(_) => "observed",
             Event::Decided(_) => "decided",
             Event::Messaged(_) => "messaged",

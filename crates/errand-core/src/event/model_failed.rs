@@ -1,4 +1,4 @@
-use crate::{Due, Head, ModelError, Rejection, Run, Status, Timestamp};
+use crate::{Due, Head, ModelError, ModelErrorKind, ModelTask, Rejection, Run, Status, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// Longest wait that a provider is granted: a week.
@@ -13,12 +13,20 @@ pub struct ModelFailed {
 
 impl ModelFailed {
     pub(crate) fn apply(&self, run: &Run, head: &mut Head, at: Timestamp) -> Result<(), Rejection> {
-        let Due::Model { .. } = head.due else { return Err(run.rejection("model_failed")) };
+        let Due::Model { task, .. } = head.due else { return Err(run.rejection("model_failed")) };
         head.faults.model += 1;
         let kind = self.error.kind;
-        if kind.is_retryable() && head.faults.model < run.config.limits.model_attempts {
+        let limits = &run.config.limits;
+        let fallback = run.config.has_fallback(head, task);
+        let attempts = if fallback { limits.fallback_attempts } else { limits.model_attempts };
+        if kind.is_retryable() && head.faults.model < attempts {
             let wait = self.wait_ms(run, head.faults.model);
-            run.model_due(head, Some(at.plus(wait)));
+            run.model_due_for(head, task, Some(at.plus(wait)));
+        } else if let Some(task) = self.shorter(head, task) {
+            run.model_due_for(head, task, None);
+        } else if fallback {
+            fall_back(head, task);
+            run.model_due_for(head, task, None);
         } else {
             let tries =
                 if head.faults.model > 1 { format!(" (after {} attempts)", head.faults.model) } else { String::new() };
@@ -26,6 +34,16 @@ impl ModelFailed {
             run.end(head, Status::Failed { code: kind.code().to_owned(), message });
         }
         Ok(())
+    }
+
+    /// The task that makes a conversation which the model does not take short enough, if that was not tried yet.
+    fn shorter(&self, head: &Head, task: ModelTask) -> Option<ModelTask> {
+        match task {
+            _ if self.error.kind != ModelErrorKind::ContextFull => None,
+            ModelTask::Turn => (head.turns > 0).then_some(ModelTask::Compact { cut: false }),
+            ModelTask::Compact { cut: false } => Some(ModelTask::Compact { cut: true }),
+            ModelTask::Compact { cut: true } => None,
+        }
     }
 
     /// Back-off that doubles with each failure, spread by up to half so that many runs do not come back at once;
@@ -36,5 +54,17 @@ impl ModelFailed {
         let base = doubled.min(limits.backoff_ms_max);
         let spread = u64::from(run.hash.0[0]) * (base / 2) / 255;
         self.error.retry_after_ms.map_or(base / 2 + spread, |asked| asked.max(base / 2).min(RETRY_AFTER_MS_MAX) + spread)
+    }
+}
+
+/// Goes over to the next model for `task`, which counts and fails by itself.
+fn fall_back(head: &mut Head, task: ModelTask) {
+    head.faults.model = 0;
+    match task {
+        ModelTask::Turn => {
+            head.model += 1;
+            head.context.recount();
+        }
+        ModelTask::Compact { .. } => head.summarizer += 1,
     }
 }

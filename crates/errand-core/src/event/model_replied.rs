@@ -1,6 +1,6 @@
 use super::super::run::Grant;
 use crate::{
-    Approval, CallId, CallState, Due, Executor, Finish, Hash, Head, ModelReply, Observation, PendingCall, Rejection, Run,
+    CallId, CallState, Due, Executor, Finish, Hash, Head, ModelReply, ModelTask, Observation, PendingCall, Rejection, Run,
     Status, ToolSpec, Verdict,
 };
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ pub struct ModelReplied {
     /// What came of the calls that were carried out at once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observations: Vec<Observation>,
+    /// Why the answer does not have the form that was asked for, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misfit: Option<String>,
 }
 
 /// What is wrong with a reply as a whole.
@@ -31,6 +34,8 @@ pub enum Fault {
     Cut,
     /// Calls, but none that can be made.
     NoValidCall,
+    /// An answer, but not in the form that was asked for.
+    Misfit,
 }
 
 impl Fault {
@@ -40,6 +45,10 @@ impl Fault {
             Fault::Empty => Some("[errand] Your reply was empty. Call a tool, or give your final answer as text."),
             Fault::Cut => Some(
                 "[errand] Your reply was cut off at the output limit. Be shorter, or write long content to a file in parts.",
+            ),
+            Fault::Misfit => Some(
+                "[errand] Your answer does not have the form that was asked for. Answer again, with nothing but JSON that \
+                 fits the schema. What is wrong:",
             ),
             Fault::NoValidCall => None,
         }
@@ -57,12 +66,22 @@ impl ModelReplied {
             Finish::Length => Some(Fault::Cut),
             _ if !self.reply.calls.is_empty() => Some(Fault::NoValidCall),
             Finish::Stop if self.reply.text.trim().is_empty() => Some(Fault::Empty),
+            _ if self.misfit.is_some() => Some(Fault::Misfit),
             _ => None,
         }
     }
 
+    /// What the model is told of a fault of the reply as a whole.
+    pub fn note(&self) -> Option<String> {
+        let note = self.fault()?.note()?;
+        Some(match &self.misfit {
+            Some(misfit) => format!("{note} {misfit}"),
+            None => note.to_owned(),
+        })
+    }
+
     pub(crate) fn apply(&self, run: &Run, head: &mut Head) -> Result<(), Rejection> {
-        let Due::Model { .. } = head.due else { return Err(run.rejection("model_replied")) };
+        let Due::Model { task: ModelTask::Turn, .. } = head.due else { return Err(run.rejection("model_replied")) };
         if self.verdicts.len() != self.reply.calls.len() {
             return Err(Rejection::Inconsistent { what: "a reply needs one verdict per call" });
         }
@@ -108,9 +127,11 @@ impl ModelReplied {
 
     fn count(&self, head: &mut Head) {
         head.totals.steps += 1;
+        head.turns = head.turns.saturating_add(1);
         head.faults.model = 0;
         let calls: usize = self.reply.calls.iter().map(|call| call.name.len() + call.arguments.len() + 32).sum();
-        let bytes = (self.reply.text.len() + calls) as u64;
+        let opaque = self.reply.opaque.as_ref().map_or(0, |opaque| opaque.content.len());
+        let bytes = (self.reply.text.len() + calls + opaque) as u64;
         match self.reply.usage {
             Some(usage) => {
                 let totals = &mut head.totals;
@@ -142,7 +163,7 @@ impl ModelReplied {
             }
             return Ok(());
         };
-        if let Some(note) = fault.note() {
+        if let Some(note) = self.note() {
             head.context.add(note.len() as u64);
         }
         head.faults.malformed += 1;
@@ -154,6 +175,7 @@ impl ModelReplied {
                     Fault::Empty => "empty",
                     Fault::Cut => "cut off at the output limit",
                     Fault::NoValidCall => "no call that can be made",
+                    Fault::Misfit => "an answer that does not fit the schema",
                 },
             );
             run.end(head, Status::Failed { code: "model_malformed".to_owned(), message });
@@ -173,12 +195,11 @@ impl ModelReplied {
 }
 
 fn pending(run: &Run, head: &Head, id: CallId, spec: &ToolSpec, verdict: &Verdict, grant: &mut Grant) -> PendingCall {
-    let (until, share) = match verdict {
-        Verdict::Accepted { until, share } => (*until, *share),
-        Verdict::Refused { .. } => (None, None),
+    let (until, share, class) = match verdict {
+        Verdict::Accepted { until, share, class } => (*until, *share, class.unwrap_or(spec.class)),
+        Verdict::Refused { .. } => (None, None, spec.class),
     };
-    let asks =
-        spec.approval == Approval::Always && matches!(spec.executor, Executor::Inline | Executor::Worker | Executor::SubRun);
+    let asks = spec.asks(class) && matches!(spec.executor, Executor::Inline | Executor::Worker | Executor::SubRun);
     let state = match spec.executor {
         _ if asks => CallState::Approval,
         Executor::Person => CallState::Person { until },
@@ -186,7 +207,7 @@ fn pending(run: &Run, head: &Head, id: CallId, spec: &ToolSpec, verdict: &Verdic
         Executor::SubRun => CallState::SubRun { run: run.sub_run_id(id), slice: grant.take(share) },
         Executor::Worker | Executor::Inline => run.hand_out(head, spec),
     };
-    PendingCall { id, tool: spec.definition.name.clone(), class: spec.class, state }
+    PendingCall { id, tool: spec.definition.name.clone(), class, state }
 }
 
 /// Calls that are handed out together may have to take turns, so each gets the time of all of them.

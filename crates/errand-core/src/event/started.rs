@@ -1,5 +1,5 @@
 use crate::{
-    Allowance, CallId, ContextSize, Due, Faults, Hash, Head, Message, Run, RunConfig, RunId, Snapshot, Status, Totals,
+    Allowance, CallId, ContextSize, Due, Faults, Hash, Head, Image, Message, Run, RunConfig, RunId, Snapshot, Status, Totals,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -11,6 +11,9 @@ pub struct Started {
     pub config: RunConfig,
     /// What the user wants.
     pub task: String,
+    /// Images that are shown to the model with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<Image>,
     /// Files the user gave, as they lie in the workspace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<InputFile>,
@@ -52,6 +55,9 @@ pub struct History {
     pub bytes: u64,
     /// Messages of the conversation up to there.
     pub messages: u64,
+    /// Images of the conversation up to there.
+    #[serde(default)]
+    pub images: u32,
 }
 
 /// The call that a sub-run carries out.
@@ -74,6 +80,10 @@ impl Started {
             totals: Totals::default(),
             context: self.context(),
             faults: Faults::default(),
+            model: 0,
+            summarizer: 0,
+            // A conversation that begins long may have to be shortened before its first turn.
+            turns: self.history.as_ref().map_or(0, |_| 2),
             workspace: self.workspace,
             taint: BTreeSet::new(),
             parent: self.parent.as_ref().map(|parent| parent.run),
@@ -82,7 +92,7 @@ impl Started {
         };
         match &self.withdrawn {
             Some(reason) => head.status = Status::Cancelled { reason: reason.clone() },
-            None => Run::make_model_due(&self.config, &mut head, None),
+            None => Run::make_first_due(&self.config, &mut head),
         }
         head
     }
@@ -96,20 +106,18 @@ impl Started {
                 text.push_str(&format!("\n- {} ({} bytes)", file.path, file.bytes));
             }
         }
-        Message::User { text }
+        Message::User { text, images: self.images.clone() }
     }
 
     fn context(&self) -> ContextSize {
         let mut context = ContextSize::default();
-        context.add(self.config.instructions.len() as u64);
-        for tool in &self.config.tools {
-            let definition = &tool.definition;
-            context.add((definition.name.len() + definition.description.len() + definition.parameters.len()) as u64);
-        }
+        self.config.count_fixed(&mut context);
         if let Some(history) = &self.history {
             context.add_many(history.bytes, history.messages);
+            context.add_images(history.images);
         }
         context.add(self.opening().bytes());
+        context.add_images(u32::try_from(self.images.len()).unwrap_or(u32::MAX));
         context
     }
 }

@@ -163,7 +163,7 @@ fn a_question_is_answered_or_its_time_is_over() {
     let mut log = begun();
     let mut event = reply(&log, "", &["ask"]);
     if let Event::ModelReplied(replied) = &mut event {
-        replied.verdicts = vec![Verdict::Accepted { until: Some(at(60_000)), share: None }];
+        replied.verdicts = vec![Verdict::Accepted { class: None, until: Some(at(60_000)), share: None }];
     }
     push(&mut log, event);
     is(&log, 59_999, "wait", 0);

@@ -75,7 +75,7 @@ fn random_reply(log: &RunLog, dice: &mut Dice, turn: u64, counting: Counting, ca
     let verdict = |call: &RequestedCall, dice: &mut Dice| match call.name.as_str() {
         "nobody" => Verdict::Refused { code: "unknown_tool".to_owned(), error: dice.text(60) },
         _ if dice.roll(4) == 0 => Verdict::Refused { code: "arguments_invalid".to_owned(), error: dice.text(60) },
-        _ => Verdict::Accepted { until: None, share: None },
+        _ => Verdict::Accepted { class: None, until: None, share: None },
     };
     let verdicts: Vec<Verdict> = calls.iter().map(|call| verdict(call, dice)).collect();
     let quick = (0..)
@@ -87,8 +87,8 @@ fn random_reply(log: &RunLog, dice: &mut Dice, turn: u64, counting: Counting, ca
     let text = dice.text(120);
     let output = text.len() + calls.iter().map(|call| call.name.len() + call.arguments.len()).sum::<usize>();
     let usage = counting.usage(turn, bytes(&request), output as u64);
-    let reply = ModelReply { model: "m".to_owned(), text, reasoning: String::new(), calls, finish, usage };
-    Event::ModelReplied(Box::new(ModelReplied { request: request.digest(), reply, verdicts, observations }))
+    let reply = ModelReply { opaque: None, model: "m".to_owned(), text, reasoning: String::new(), calls, finish, usage };
+    Event::ModelReplied(Box::new(ModelReplied { misfit: None, request: request.digest(), reply, verdicts, observations }))
 }
 
 /// Something that ends or decides a pending call, or is said.
@@ -97,8 +97,13 @@ fn random_event(log: &RunLog, dice: &mut Dice) -> Event {
         if dice.roll(4) == 0 {
             let mut event = forked(Some("And now?"), Vec::new());
             if let Event::Forked(forked) = &mut event {
-                forked.model =
-                    Some(ModelChoice { name: dice.text(9), price: Some(PRICE), context_tokens: None, endpoint: None });
+                forked.model = Some(ModelChoice {
+                    image_tokens: 0,
+                    name: dice.text(9),
+                    price: Some(PRICE),
+                    context_tokens: None,
+                    endpoint: None,
+                });
             }
             return event;
         }
@@ -138,7 +143,7 @@ fn live(seed: u64, counting: Counting, calls_max: u64) -> u64 {
     let mut requests = 0;
     for turn in 0..40 {
         if let Some(request) = log.request(&[]) {
-            let bound = log.run.head.context.token_bound();
+            let bound = log.run.head.context.token_bound(0);
             let sent = counting.tokens(bytes(&request));
             assert!(bound >= sent, "seed {seed}, {counting:?}, record {}: {sent} sent, bound {bound}", log.run.number);
             requests += 1;
@@ -181,15 +186,20 @@ fn a_fork_to_another_model_is_counted_anew() {
         replied.reply.usage = Some(Usage { input_tokens: 10_000, output_tokens: 9, ..Usage::default() });
     }
     push(&mut log, event);
-    assert!(log.run.head.context.token_bound() < 11_000);
+    assert!(log.run.head.context.token_bound(0) < 11_000);
     let mut event = forked(None, Vec::new());
     if let Event::Forked(forked) = &mut event {
-        forked.model =
-            Some(ModelChoice { name: "other".to_owned(), price: Some(PRICE), context_tokens: None, endpoint: None });
+        forked.model = Some(ModelChoice {
+            image_tokens: 0,
+            name: "other".to_owned(),
+            price: Some(PRICE),
+            context_tokens: None,
+            endpoint: None,
+        });
     }
     push(&mut log, event);
     let request = log.request(&[]).unwrap();
-    assert!(log.run.head.context.token_bound() >= bytes(&request));
+    assert!(log.run.head.context.token_bound(0) >= bytes(&request));
 }
 
 /// Numbers from outside, as large as they get: nothing overflows, and no next call seems cheap.
@@ -221,16 +231,20 @@ fn absurd_numbers_from_outside_stop_the_run() {
     assert_eq!(log.run.head.totals.sandbox_ms, u64::MAX);
     let mut started = started();
     started.history =
-        Some(History { run: run_id(9), number: 2, hash: Hash::default(), bytes: u64::MAX, messages: u64::MAX });
+        Some(History { images: 0, run: run_id(9), number: 2, hash: Hash::default(), bytes: u64::MAX, messages: u64::MAX });
     assert_eq!(started.head().status, Status::Paused);
 }
 
 /// A thread's earlier runs are counted in bytes, whatever they were counted in there.
 #[test]
 fn the_history_of_a_thread_is_reserved_for() {
-    let said = vec![Message::User { text: "x".repeat(5_000) }, Message::Assistant { text: "y".repeat(70), calls: vec![] }];
+    let said = vec![
+        Message::User { images: Vec::new(), text: "x".repeat(5_000) },
+        Message::Assistant { opaque: None, text: "y".repeat(70), calls: vec![] },
+    ];
     let mut started = started();
     started.history = Some(History {
+        images: 0,
         run: run_id(9),
         number: 2,
         hash: Hash::default(),
@@ -239,7 +253,7 @@ fn the_history_of_a_thread_is_reserved_for() {
     });
     let log = RunLog::begin(run_id(1), started, at(0), making());
     let request = log.request(&said).unwrap();
-    assert!(log.run.head.context.token_bound() >= bytes(&request));
+    assert!(log.run.head.context.token_bound(0) >= bytes(&request));
     assert_eq!(request.messages.len(), 4);
 }
 
@@ -250,7 +264,7 @@ fn output_shrinks_to_what_fits() {
         let mut started = started();
         change(&mut started.config);
         let log = RunLog::begin(run_id(1), started, at(0), making());
-        let input = log.run.head.context.token_bound();
+        let input = log.run.head.context.token_bound(0);
         let Due::Model { max_output_tokens, reserve, timeout_ms, .. } = log.run.head.due else {
             return (input, log.run.head.status.code().to_owned(), Amount::ZERO, 0);
         };

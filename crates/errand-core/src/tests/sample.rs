@@ -53,8 +53,19 @@ pub(super) fn budget() -> Budget {
 
 pub(super) fn started() -> Started {
     Started {
+        images: Vec::new(),
         config: RunConfig {
-            model: ModelChoice { name: "m".to_owned(), price: Some(PRICE), context_tokens: None, endpoint: None },
+            fallbacks: Vec::new(),
+            summarizers: Vec::new(),
+            output: None,
+            assistant: None,
+            model: ModelChoice {
+                image_tokens: 0,
+                name: "m".to_owned(),
+                price: Some(PRICE),
+                context_tokens: None,
+                endpoint: None,
+            },
             instructions: "Be brief.".to_owned(),
             tools: tools(),
             limits: Limits { output_tokens: 1_000, ..Limits::default() },
@@ -103,11 +114,14 @@ pub(super) fn reply(log: &RunLog, text: &str, tools: &[&str]) -> Event {
         .map(|(index, name)| RequestedCall { id: format!("c{index}"), name: (*name).to_owned(), arguments: "{}".to_owned() })
         .collect();
     let until = Some(at(3_600_000));
-    let verdicts = tools.iter().map(|tool| Verdict::Accepted { until: until.filter(|_| *tool == "wait"), share: None });
+    let verdicts =
+        tools.iter().map(|tool| Verdict::Accepted { class: None, until: until.filter(|_| *tool == "wait"), share: None });
     let quick = (0..).zip(tools).filter(|(_, tool)| **tool == "quick");
     Event::ModelReplied(Box::new(ModelReplied {
+        misfit: None,
         request: log.request(&[]).map(|request| request.digest()).unwrap_or_default(),
         reply: ModelReply {
+            opaque: None,
             model: "m".to_owned(),
             text: text.to_owned(),
             reasoning: String::new(),

@@ -13,13 +13,24 @@ const MAKING: Making = Making { made_under: 0, attempt: 0, maker: Nonce(7) };
 /// A run that was told something and then stopped.
 fn told(run: RunId, history: Option<History>) -> RunLog {
     let config = RunConfig {
-        model: ModelChoice { name: "m".to_owned(), price: Some(Price::FREE), context_tokens: None, endpoint: None },
+        fallbacks: Vec::new(),
+        summarizers: Vec::new(),
+        output: None,
+        assistant: None,
+        model: ModelChoice {
+            image_tokens: 0,
+            name: "m".to_owned(),
+            price: Some(Price::FREE),
+            context_tokens: None,
+            endpoint: None,
+        },
         instructions: String::new(),
         tools: Vec::new(),
         limits: Limits::default(),
         budget: Budget { usd: None, tokens: None, steps: 9, active_ms: 9_000, when_exceeded: WhenExceeded::End },
     };
     let started = Started {
+        images: Vec::new(),
         config,
         task: "zähle".to_owned(),
         files: Vec::new(),
@@ -63,7 +74,7 @@ fn replaced(bytes: &[u8], old: &str, new: &str) -> Vec<u8> {
 #[test]
 fn what_was_written_is_read() {
     let first = told(id(1), None);
-    let history = History { run: id(1), number: first.run.number, hash: first.run.hash, bytes: 3, messages: 2 };
+    let history = History { images: 0, run: id(1), number: first.run.number, hash: first.run.hash, bytes: 3, messages: 2 };
     let second = told(id(2), Some(history));
     let bytes = written(&[first.clone(), second.clone()], &[b"one", b"two\n\x00"]);
     let bundle = read(&bytes[..]).unwrap();
@@ -129,7 +140,7 @@ fn newer_foreign_and_doctored_files_are_refused() {
 #[test]
 fn a_thread_without_its_beginning_is_refused() {
     let first = told(id(1), None);
-    let history = History { run: id(1), number: 3, hash: first.run.hash, bytes: 0, messages: 0 };
+    let history = History { images: 0, run: id(1), number: 3, hash: first.run.hash, bytes: 0, messages: 0 };
     let second = told(id(2), Some(history.clone()));
     assert_eq!(code(&written(&[second], &[])), "bundle_incomplete");
     let third = told(id(2), Some(History { hash: Hash::default(), ..history.clone() }));

@@ -167,6 +167,7 @@ impl Driver {
         let started = Started {
             config: (*log.run.config).clone(),
             task: text.to_owned(),
+            images: Vec::new(),
             files: Vec::new(),
             workspace: log.run.head.workspace,
             history: Some(self.history_of(log).await?),
@@ -178,7 +179,7 @@ impl Driver {
 
     /// A run as the history of the next run of its thread.
     pub async fn history_of(&self, log: &RunLog) -> Result<History, Error> {
-        let mut messages = self.history(log).await?;
+        let mut messages = if log.compacted().is_some() { Vec::new() } else { self.history(log).await? };
         messages.extend(log.conversation());
         Ok(History {
             run: log.run.id,
@@ -186,6 +187,7 @@ impl Driver {
             hash: log.run.hash,
             bytes: messages.iter().map(errand_core::Message::bytes).sum(),
             messages: messages.len() as u64,
+            images: messages.iter().map(|message| message.images().len() as u32).sum(),
         })
     }
 }
@@ -199,6 +201,7 @@ fn sub_run_started(log: &RunLog, call: CallId, slice: errand_core::Amount) -> St
     let tools = config.tools.iter().filter(|tool| tool.executor != Executor::SubRun || depth < config.limits.depth).cloned();
     let arguments = log.call(call).map_or("", |call| call.arguments);
     Started {
+        images: Vec::new(),
         config: RunConfig {
             tools: tools.collect(),
             budget: Budget {

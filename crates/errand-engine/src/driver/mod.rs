@@ -139,13 +139,14 @@ impl Driver {
         self.store.load(run).await?.ok_or(Error::UnknownRun { run })
     }
 
-    /// The conversation of the thread before a run, oldest first.
+    /// The conversation of the thread before a run, oldest first, as far as no summary covers it.
     pub async fn history(&self, log: &RunLog) -> Result<Vec<errand_core::Message>, Error> {
         let mut parts = Vec::new();
         let mut before = log.started().history.clone();
         while let Some(history) = before {
             let earlier = self.load(history.run).await?.prefix(history.run, history.number)?;
-            before = earlier.started().history.clone();
+            // A summary covers what came before it.
+            before = earlier.started().history.clone().filter(|_| earlier.compacted().is_none());
             parts.push(earlier.conversation());
         }
         Ok(parts.into_iter().rev().flatten().collect())

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::ports::{Commit, Loaded, Put};
 use errand_core::{
     Allowance, Budget, CallId, CallState, Cancelled, Decision, Event, Forked, Input, Item, ItemBody, ItemKey, Making,
-    ModelChoice, Observation, Outcome, RunId, RunLog, Started, Status, Timestamp, UserMessage, Verdict,
+    ModelChoice, Observation, Outcome, RunConfig, RunId, RunLog, Started, Status, Timestamp, UserMessage, Verdict,
 };
 
 /// What a cancel did.
@@ -33,9 +33,7 @@ impl Driver {
     /// Accepts an errand: writes record 1 and makes the run due. Accepting the same id again is harmless.
     pub async fn create(&self, run: RunId, started: Started) -> Result<RunId, Error> {
         check_task(&started.task, started.config.limits.task_bytes)?;
-        if started.config.budget.usd.is_some() && started.config.model.price.is_none() {
-            return Err(Error::PriceUnknown { model: started.config.model.name.clone() });
-        }
+        check_prices(&started.config)?;
         let now = self.world.now();
         let making = Making { made_under: 0, attempt: 0, maker: self.world.nonce() };
         let log = RunLog::begin(run, started, now, making);
@@ -173,9 +171,7 @@ impl Driver {
         let ForkOptions { model, budget, message } = options;
         let forked = Forked { run, origin, at, model, budget, message, carried };
         let config = fork.run.config_after(&Event::Forked(Box::new(forked.clone())));
-        if config.budget.usd.is_some() && config.model.price.is_none() {
-            return Err(Error::PriceUnknown { model: config.model.name.clone() });
-        }
+        check_prices(&config)?;
         let now = self.world.now();
         let input = Input { event: Event::Forked(Box::new(forked)), books: Vec::new(), at: now, began: None };
         let sealed = fork.make(input, Vec::new(), Making { made_under: 0, attempt: 0, maker: self.world.nonce() })?;
@@ -244,6 +240,12 @@ fn cancellation(log: &RunLog, now: Timestamp) -> Cancellation {
         attempts: attempts.filter(|attempt| !over(due, *attempt)).collect(),
         calls: calls.filter(|call| fenced(*call) && log.result(*call).is_none()).collect(),
     }
+}
+
+/// A budget in dollars can be kept only where each model that may be asked has a price.
+fn check_prices(config: &RunConfig) -> Result<(), Error> {
+    let unknown = config.models().find(|model| model.price.is_none()).filter(|_| config.budget.usd.is_some());
+    unknown.map_or(Ok(()), |model| Err(Error::PriceUnknown { model: model.name.clone() }))
 }
 
 fn check_task(text: &str, limit: u64) -> Result<(), Error> {

@@ -2,8 +2,8 @@ use super::Driver;
 use super::step::reserve;
 use crate::ports::{Delta, DeltaSink, ToolJob, Watch};
 use errand_core::{
-    Amount, Call, CallId, Due, Event, Executor, ModelError, ModelErrorKind, ModelFailed, ModelReplied, ModelReply,
-    ModelRequest, Nonce, Observation, Outcome, Price, RequestedCall, RunId, RunLog, Spent, Verdict,
+    Amount, Call, CallId, Due, Event, Executor, Finish, ModelError, ModelErrorKind, ModelFailed, ModelReplied, ModelReply,
+    ModelRequest, ModelTask, Nonce, Observation, Outcome, Price, RequestedCall, RunId, RunLog, Spent, Verdict,
 };
 use futures::future::{Either, select};
 use std::pin::pin;
@@ -11,10 +11,12 @@ use std::pin::pin;
 impl Driver {
     /// Calls the model and carries out the quick pure calls it asks for. `None` if it was stopped on the way.
     pub(super) async fn perform(&self, log: &RunLog, request: &ModelRequest, by: Nonce) -> Option<(Event, Spent)> {
-        let Due::Model { timeout_ms, .. } = log.run.head.due else { return None };
-        let sink = Deltas { watch: &*self.watch, run: log.run.id, record: log.run.number + 1 };
+        let Due::Model { timeout_ms, task, .. } = log.run.head.due else { return None };
+        let deltas = Deltas { watch: &*self.watch, run: log.run.id, record: log.run.number + 1 };
+        // A summary is said to nobody.
+        let sink: &dyn DeltaSink = if task == ModelTask::Turn { &deltas } else { &() };
         let call = async {
-            let answer = pin!(self.models.call(request, &sink));
+            let answer = pin!(self.models.call(request, sink));
             match select(answer, pin!(self.world.sleep(timeout_ms))).await {
                 Either::Left((answer, _)) => answer,
                 Either::Right(_) => Err(timed_out(timeout_ms)),
@@ -22,11 +24,16 @@ impl Driver {
         };
         let answer = self.in_flight.run(log.run.id, by, call).await.ok()?;
         Some(match answer {
+            Ok(reply) if task != ModelTask::Turn => {
+                let spent = cost(log, &reply);
+                (Event::Compacted(Box::new(log.compact(request.digest(), reply))), spent)
+            }
             Ok(reply) => {
                 let spent = cost(log, &reply);
                 let verdicts = self.verdicts(log, &reply);
                 let observations = self.observe_inline(log, &reply, &verdicts).await;
-                let replied = ModelReplied { request: request.digest(), reply, verdicts, observations };
+                let misfit = self.misfit(log, &reply);
+                let replied = ModelReplied { request: request.digest(), reply, verdicts, observations, misfit };
                 (Event::ModelReplied(Box::new(replied)), spent)
             }
             Err(error) => {
@@ -35,6 +42,13 @@ impl Driver {
                 (Event::ModelFailed(ModelFailed { error }), Spent { amount, confirmed })
             }
         })
+    }
+
+    /// Why an answer does not have the form that was asked for.
+    fn misfit(&self, log: &RunLog, reply: &ModelReply) -> Option<String> {
+        let output = log.run.config.output.as_ref()?;
+        let is_answer = reply.calls.is_empty() && reply.finish == Finish::Stop && !reply.text.trim().is_empty();
+        if is_answer { self.tools.check_answer(&output.schema, &reply.text).err() } else { None }
     }
 
     fn verdicts(&self, log: &RunLog, reply: &ModelReply) -> Vec<Verdict> {
@@ -120,7 +134,7 @@ impl Driver {
 fn cost(log: &RunLog, reply: &ModelReply) -> Spent {
     match reply.usage {
         Some(usage) => {
-            let usd = log.run.config.model.price.unwrap_or(Price::FREE).cost(&usage);
+            let usd = log.run.model().price.unwrap_or(Price::FREE).cost(&usage);
             let tokens = usage.input_tokens.saturating_add(usage.output_tokens);
             Spent { amount: Amount { usd, tokens }, confirmed: true }
         }

@@ -64,9 +64,9 @@ impl Driver {
                 Next::Commit { event, consumed } if !enough => {
                     self.make(&log, event, consumed, None, &mut progress).await?;
                 }
-                Next::Model if !enough && !self.serves(&log.run.config.model) => {
+                Next::Model if !enough && !self.serves(log.run.model()) => {
                     // The run stays due; who has its model finds it by the due index.
-                    tracing::warn!(%run, model = log.run.config.model.name, "this process does not have the run's model");
+                    tracing::warn!(%run, model = log.run.model().name, "this process does not have the run's model");
                     return Ok(Disposition::Acknowledge);
                 }
                 Next::Model if !enough => {
@@ -105,7 +105,7 @@ impl Driver {
     /// One attempt at the model call that is due. `None`: look at the run again.
     async fn attempt(&self, log: &RunLog, progress: &mut Progress) -> Result<Option<Disposition>, Error> {
         // All that can fail without a call is done before the claim, so that no claim is left open for nothing.
-        let history = self.history(log).await?;
+        let history = if log.compacted().is_some() { Vec::new() } else { self.history(log).await? };
         let Some(request) = log.request(&history) else { return Ok(None) };
         let began = self.world.now();
         let (number, attempt) = match self.claim(log, progress.maker).await? {

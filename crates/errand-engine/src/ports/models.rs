@@ -20,6 +20,8 @@ pub struct ModelFacts {
     pub price: Option<Price>,
     /// Input and output tokens it takes at most, if known.
     pub context_tokens: Option<u64>,
+    /// Most input tokens that one image is counted as.
+    pub image_tokens: u64,
     /// Who answers for it, such as a host's name; a run that was begun with one is carried on with no other.
     pub endpoint: Option<String>,
     /// True if answers come from a script and not from a model; must be shown to people.

@@ -135,7 +135,7 @@ impl RunSummary {
             at: log.run.at,
             number: log.run.number,
             task: log.started().task.chars().take(200).collect(),
-            model: log.run.config.model.name.clone(),
+            model: log.run.model().name.clone(),
             status: head.status.code().to_owned(),
             totals: head.totals,
             parent: head.parent,

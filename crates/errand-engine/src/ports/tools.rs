@@ -5,8 +5,11 @@ use errand_core::{Amount, Call, Outcome, RunId, Snapshot, Timestamp, ToolSpec, V
 #[async_trait]
 pub trait Tools: Send + Sync {
     /// Checks the arguments of a call against the tool's schema, and works out what the core must know of them (the end
-    /// of a wait, the share of a sub-run). Pure.
+    /// of a wait, the share of a sub-run, whether this very call would change something). Pure.
     fn check(&self, spec: &ToolSpec, arguments: &str, now: Timestamp) -> Verdict;
+
+    /// Checks that an answer has the form of a JSON Schema. The error tells the model what is wrong. Pure.
+    fn check_answer(&self, schema: &str, answer: &str) -> Result<(), String>;
 
     /// Carries out a call. Whatever goes wrong is an outcome that the model can act on. Dropping the future stops the
     /// call.

@@ -38,9 +38,9 @@ pub(crate) fn body(request: &ModelRequest, model: &str, max_tokens_name: &str) -
 fn message(message: &Message) -> Value {
     match message {
         Message::System { text } => json!({"role": "system", "content": text}),
-        Message::User { text } => json!({"role": "user", "content": text}),
-        Message::Assistant { text, calls } if calls.is_empty() => json!({"role": "assistant", "content": text}),
-        Message::Assistant { text, calls } => {
+        Message::User { text, .. } => json!({"role": "user", "content": text}),
+        Message::Assistant { text, calls, .. } if calls.is_empty() => json!({"role": "assistant", "content": text}),
+        Message::Assistant { text, calls, .. } => {
             let calls: Vec<Value> = calls
                 .iter()
                 .map(|call| {

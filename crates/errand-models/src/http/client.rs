@@ -317,7 +317,14 @@ mod tests {
 
     #[test]
     fn only_openai_is_spoken_to_in_responses_by_default() {
-        let request = ModelRequest { model: "m".to_owned(), messages: vec![], tools: vec![], max_output_tokens: 1 };
+        let request = ModelRequest {
+            cache_key: String::new(),
+            output: None,
+            model: "m".to_owned(),
+            messages: vec![],
+            tools: vec![],
+            max_output_tokens: 1,
+        };
         let path = |base: &str| {
             let endpoint = Endpoint::new(base, None, "KEY", &Settings::default()).unwrap();
             endpoint.prepare(&request, "m").map(|(path, ..)| path).unwrap()

@@ -91,6 +91,7 @@ impl Draft {
     pub(crate) fn into_reply(self, asked: &str, turn: usize) -> ModelReply {
         let finish = self.finish.unwrap_or(Finish::Stop);
         ModelReply {
+            opaque: None,
             model: if self.model.is_empty() { asked.to_owned() } else { self.model },
             text: self.text,
             reasoning: self.reasoning,

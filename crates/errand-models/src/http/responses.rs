@@ -41,8 +41,8 @@ pub(crate) fn body(request: &ModelRequest, model: &str, reasoning_summaries: boo
 fn items(message: &Message) -> Vec<Value> {
     match message {
         Message::System { text } => vec![json!({"role": "system", "content": text})],
-        Message::User { text } => vec![json!({"role": "user", "content": text})],
-        Message::Assistant { text, calls } => {
+        Message::User { text, .. } => vec![json!({"role": "user", "content": text})],
+        Message::Assistant { text, calls, .. } => {
             let said = (!text.is_empty() || calls.is_empty()).then(|| json!({"role": "assistant", "content": text}));
             let calls = calls.iter().map(|call| {
                 json!({"type": "function_call", "call_id": call.id, "name": sent_name(&call.name),

@@ -129,6 +129,7 @@ impl Models for ScriptedModels {
     fn facts(&self, model: &str) -> Result<ModelFacts, ModelError> {
         let (_, script) = self.script(model)?;
         Ok(ModelFacts {
+            image_tokens: 0,
             price: Some(script.price()),
             context_tokens: script.context_tokens,
             endpoint: Some("script".to_owned()),

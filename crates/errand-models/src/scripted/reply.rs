@@ -32,7 +32,7 @@ pub(super) fn reply(request: &ModelRequest, due: &Due<'_>) -> Result<ModelReply,
     };
     let finish = turn.finish.unwrap_or(if room.cut { Finish::Length } else { Finish::Stop });
     let usage = turn.usage.then_some(usage);
-    Ok(ModelReply { model: request.model.clone(), text, reasoning, calls, finish, usage })
+    Ok(ModelReply { opaque: None, model: request.model.clone(), text, reasoning, calls, finish, usage })
 }
 
 /// Hands a reply out word by word.

@@ -36,8 +36,10 @@ pub(super) fn due<'a>(script: &'a Script, request: &ModelRequest) -> Result<Due<
     let mut walk: Option<Walk<'a>> = None;
     for (position, message) in request.messages.iter().enumerate() {
         match (message, &mut walk) {
-            (Message::User { text }, Some(walk)) if walk.due()?.is_some() => walk.noticed(text)?,
-            (Message::User { text }, walk) => *walk = Some(Walk { script, at: Some(0), scope: Scope::new(text, &tools) }),
+            (Message::User { text, .. }, Some(walk)) if walk.due()?.is_some() => walk.noticed(text)?,
+            (Message::User { text, .. }, walk) => {
+                *walk = Some(Walk { script, at: Some(0), scope: Scope::new(text, &tools) })
+            }
             (Message::Assistant { .. }, Some(walk)) => walk.replied(&request.messages[position + 1..])?,
             _ => {}
         }

@@ -39,6 +39,7 @@ const STREAM: &str = concat!(
 
 fn expected() -> ModelReply {
     ModelReply {
+        opaque: None,
         model: "m-1".to_owned(),
         text: "Grüße 🚀".to_owned(),
         reasoning: "Hm, yes.".to_owned(),

@@ -71,6 +71,7 @@ fn expected() -> ModelReply {
         arguments: arguments.to_owned(),
     };
     ModelReply {
+        opaque: None,
         model: "m-2".to_owned(),
         text: "Grüße 🚀".to_owned(),
         reasoning: "Hm.".to_owned(),

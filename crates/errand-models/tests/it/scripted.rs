@@ -15,8 +15,13 @@ fn ask(task: &str, tools: &[&str]) -> ModelRequest {
     let tool =
         |name: &&str| ToolDefinition { name: (*name).to_owned(), description: String::new(), parameters: "{}".to_owned() };
     ModelRequest {
+        cache_key: String::new(),
+        output: None,
         model: "scripted/test".to_owned(),
-        messages: vec![Message::System { text: "s".to_owned() }, Message::User { text: task.to_owned() }],
+        messages: vec![
+            Message::System { text: "s".to_owned() },
+            Message::User { images: Vec::new(), text: task.to_owned() },
+        ],
         tools: tools.iter().map(tool).collect(),
         max_output_tokens: 1_000,
     }
@@ -28,7 +33,7 @@ async fn reply(models: &ScriptedModels, request: &ModelRequest) -> Result<ModelR
 
 /// Adds a reply to the conversation, with what `observe` says to each of its calls.
 fn answer(request: &mut ModelRequest, reply: &ModelReply, observe: &dyn Fn(&str, &str) -> String) {
-    request.messages.push(Message::Assistant { text: reply.text.clone(), calls: reply.calls.clone() });
+    request.messages.push(Message::Assistant { opaque: None, text: reply.text.clone(), calls: reply.calls.clone() });
     for call in &reply.calls {
         let text = observe(&call.name, &call.arguments);
         let is_error = text.starts_with("error");
@@ -124,7 +129,7 @@ async fn the_next_user_message_begins_a_new_pass() {
     let models = ScriptedModels::built_in();
     for (task, already) in [("one", 0), ("two", 2)] {
         if already > 0 {
-            request.messages.push(Message::User { text: task.to_owned() });
+            request.messages.push(Message::User { images: Vec::new(), text: task.to_owned() });
         }
         let first = reply(&models, &request).await.unwrap();
         assert_eq!(first.calls[0].arguments, format!(r#"{{"text":"{task}"}}"#));
@@ -187,7 +192,7 @@ async fn an_empty_reply_is_known_by_the_note_it_gets() {
     let mut request = ask("t", &[]);
     let first = reply(&models(script), &request).await.unwrap();
     assert!(first.text.is_empty() && first.calls.is_empty());
-    request.messages.push(Message::User { text: "[errand] Your reply was empty.".to_owned() });
+    request.messages.push(Message::User { images: Vec::new(), text: "[errand] Your reply was empty.".to_owned() });
     assert_eq!(reply(&models(script), &request).await.unwrap().text, "Sorry. [errand] Your reply was empty.");
 }
 

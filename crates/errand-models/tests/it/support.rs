@@ -29,11 +29,14 @@ pub(crate) fn request() -> ModelRequest {
         arguments: arguments.to_owned(),
     };
     ModelRequest {
+        cache_key: String::new(),
+        output: None,
         model: "test-model".to_owned(),
         messages: vec![
             Message::System { text: "Be brief.".to_owned() },
-            Message::User { text: "What is in a.csv?".to_owned() },
+            Message::User { images: Vec::new(), text: "What is in a.csv?".to_owned() },
             Message::Assistant {
+                opaque: None,
                 text: "I look.".to_owned(),
                 calls: vec![call("c1", "files", r#"{"action":"read"}"#), call("c2", "no.such", r#"{"broken": "#)],
             },

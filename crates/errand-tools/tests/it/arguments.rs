@@ -75,7 +75,7 @@ fn a_tool_that_is_not_there_is_told_with_those_that_are() {
 fn waits_and_questions_say_until_when() {
     let world = World::new();
     let until = |verdict| match verdict {
-        Verdict::Accepted { until, share: None } => until,
+        Verdict::Accepted { until, share: None, class: None } => until,
         other => panic!("{other:?}"),
     };
     assert_eq!(until(world.check("wait", r#"{"seconds": 60}"#)), Some(crate::support::NOW.plus(60_000)));
