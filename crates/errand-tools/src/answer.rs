@@ -8,17 +8,20 @@ const SCHEMA_BYTES_MAX: usize = 256 << 10;
 
 /// A schema that answers cannot be held to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the output schema cannot be used: {problem}; give a JSON Schema, an object with `type` and `properties`")]
-pub struct SchemaError {
-    /// What is wrong with it.
-    pub problem: String,
+pub enum SchemaError {
+    /// It is too long, no JSON object, no schema, or refers to other documents.
+    #[error("the output schema cannot be used: {problem}; give a JSON Schema, an object with `type` and `properties`")]
+    Unusable {
+        /// What is wrong with it.
+        problem: String,
+    },
 }
 
 impl SchemaError {
     /// The stable code.
     pub fn code(&self) -> &'static str {
         match self {
-            SchemaError { .. } => "output_schema_invalid",
+            SchemaError::Unusable { .. } => "output_schema_invalid",
         }
     }
 }
@@ -26,9 +29,9 @@ impl SchemaError {
 /// Checks a schema before a run is held to it.
 ///
 /// # Errors
-/// [`SchemaError`] if it is too long, no JSON object, no schema, or refers to other documents.
+/// [`SchemaError::Unusable`].
 pub fn check_schema(schema: &str) -> Result<(), SchemaError> {
-    compile(schema).map(drop).map_err(|problem| SchemaError { problem })
+    compile(schema).map(drop).map_err(|problem| SchemaError::Unusable { problem })
 }
 
 /// Checks an answer. The error is for the model.
