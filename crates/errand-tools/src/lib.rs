@@ -8,8 +8,9 @@
 //!   `chart`, `code` for `python` and `shell`, `files`, `time` for `wait` and `ask_user`).
 //! - [`Workspaces`]: a folder per run while it is at work here, snapshots in the blobs, files in
 //!   ([`Workspaces::import`]) and out ([`files_made`], [`fetch_file`], [`fetch_all`]).
+//! - [`Network`]: the guarded way out, shared by all tools that speak HTTP.
 //!
-//! Absent on purpose: any way to run code outside of a box, the network, settings. Tools that need no box work where none
+//! Absent on purpose: any way to run code outside of a box, any connection but the [`Network`]'s, settings. Tools that need no box work where none
 //! can be made; tools that need one fail with `sandbox_unavailable`. Workspaces need Linux, as boxes do. Unit tests stand
 //! beside the code; what needs a workspace or a real box is tested in `tests/`.
 
@@ -22,6 +23,7 @@ mod code;
 mod execute;
 mod files;
 mod manifest;
+mod net;
 mod registry;
 mod text;
 mod time;
@@ -31,6 +33,7 @@ mod workspace;
 pub use answer::{SchemaError, check_schema};
 pub use arguments::Refused;
 pub use manifest::{Error as ManifestError, Manifest};
+pub use net::{AllowError, Network};
 pub use registry::Registry;
 pub use toolbox::ToolBox;
 pub use workspace::{

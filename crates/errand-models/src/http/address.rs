@@ -57,6 +57,10 @@ pub(super) fn build_client(base: &Url, timeouts: &Timeouts) -> Result<Client, St
     let mut client = Client::builder()
         .tls_backend_preconfigured(tls.with_no_client_auth())
         .redirect(redirect::Policy::none())
+        // Another crate turns compression on in reqwest; a stream of small events is better off without.
+        .no_gzip()
+        .no_brotli()
+        .no_deflate()
         .connect_timeout(timeouts.connect)
         .user_agent(concat!("errand/", env!("CARGO_PKG_VERSION")));
     if is_loopback(base) {
