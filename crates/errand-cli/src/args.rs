@@ -23,6 +23,9 @@ pub(crate) struct Global {
     /// Settings file [default: errand/errand.toml in the platform's settings folder] [variable: ERRAND_CONFIG]
     #[arg(long, global = true, help_heading = "Everywhere", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Address that tools may speak to though it is not public: HOST, IP, either with :PORT, or a range [variable: ERRAND_ALLOW_ADDRESSES]
+    #[arg(long, global = true, help_heading = "Everywhere", value_name = "ADDRESS", value_delimiter = ',')]
+    pub(crate) allow_address: Vec<String>,
     /// Print JSON for machines: one object per line
     #[arg(long, global = true, help_heading = "Everywhere")]
     pub(crate) json: bool,

@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) approve: Approve,
     /// Tools on offer; the default set if nobody named any.
     pub(crate) tools: Option<Vec<String>>,
+    /// Addresses beside the public ones that tools may speak to.
+    pub(crate) allow_addresses: Vec<String>,
     /// Whether colours are wanted.
     pub(crate) color: bool,
     /// The settings file that was read.
@@ -159,6 +161,8 @@ impl Config {
             budget,
             approve: approve(list(&options.approve, "ERRAND_APPROVE", &file.approve)),
             tools: list(&options.tools, "ERRAND_TOOLS", &file.tools),
+            allow_addresses: list(&global.allow_address, "ERRAND_ALLOW_ADDRESSES", &file.allow_addresses)
+                .unwrap_or_default(),
             // https://no-color.org: any value that is not empty.
             color: environment.path("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb"),
             file: path,

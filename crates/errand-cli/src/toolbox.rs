@@ -6,7 +6,7 @@ use errand_core::{InputFile, RunId, Snapshot, ToolSpec};
 use errand_engine::ports::{Blobs, Tools};
 use errand_sandbox::EngineConfig;
 use errand_store_local::LocalBlobs;
-use errand_tools::{Registry, ToolBox, Workspaces};
+use errand_tools::{Network, Registry, ToolBox, Workspaces};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub(crate) struct Toolbox {
     registry: Arc<Registry>,
     workspaces: Arc<Workspaces>,
+    network: Arc<Network>,
 }
 
 impl Toolbox {
@@ -23,7 +24,8 @@ impl Toolbox {
         let boxes = engine_config(config);
         let workspaces =
             Workspaces::at(root, boxes, Arc::clone(blobs) as Arc<dyn Blobs>).map_err(|error| workspace(&error))?;
-        Ok(Self { registry: Arc::new(registry()?), workspaces: Arc::new(workspaces) })
+        let network = Network::new(&config.allow_addresses).map_err(|error| Error::chain(error.code(), &error))?;
+        Ok(Self { registry: Arc::new(registry()?), workspaces: Arc::new(workspaces), network: Arc::new(network) })
     }
 
     /// Removes the scratch of all runs; their snapshots stay.
@@ -35,7 +37,8 @@ impl Toolbox {
 
     /// As the engine knows them.
     pub(crate) fn tools(&self) -> Arc<dyn Tools> {
-        Arc::new(ToolBox::new(Arc::clone(&self.registry), Arc::clone(&self.workspaces)))
+        let network = Arc::clone(&self.network);
+        Arc::new(ToolBox::new(Arc::clone(&self.registry), Arc::clone(&self.workspaces), network))
     }
 
     /// The tools called `names`; the default set if none are named.

@@ -2,6 +2,7 @@
 
 use crate::arguments::Refused;
 use crate::code::Bounds;
+use crate::net::Network;
 use crate::workspace::{Desk, Error, Turn, Workspaces};
 use async_trait::async_trait;
 use errand_core::{Class, Outcome, Timestamp};
@@ -14,6 +15,8 @@ use std::time::Duration;
 #[derive(Clone)]
 pub(crate) struct Services {
     pub(crate) workspaces: Arc<Workspaces>,
+    #[allow(dead_code, reason = "its first user is about to follow")]
+    pub(crate) network: Arc<Network>,
 }
 
 /// Carries out the calls of a tool. A new kind of tool is a module that implements this.

@@ -10,8 +10,8 @@
 //!   ([`Workspaces::import`]) and out ([`files_made`], [`fetch_file`], [`fetch_all`]).
 //! - [`Network`]: the guarded way out, shared by all tools that speak HTTP.
 //!
-//! Absent on purpose: any way to run code outside of a box, any connection but the [`Network`]'s, settings. Tools that need no box work where none
-//! can be made; tools that need one fail with `sandbox_unavailable`. Workspaces need Linux, as boxes do. Unit tests stand
+//! Absent on purpose: any way to run code outside of a box, any connection but the [`Network`]'s, settings. Tools that
+//! need no box work where none can be made; tools that need one fail with `sandbox_unavailable`. Workspaces need Linux, as boxes do. Unit tests stand
 //! beside the code; what needs a workspace or a real box is tested in `tests/`.
 
 mod answer;
@@ -23,6 +23,7 @@ mod code;
 mod execute;
 mod files;
 mod manifest;
+#[allow(dead_code, unused_imports, reason = "its first user is about to follow")]
 mod net;
 mod registry;
 mod text;

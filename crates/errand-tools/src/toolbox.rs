@@ -2,6 +2,7 @@
 
 use crate::answer;
 use crate::execute::{Services, Work};
+use crate::net::Network;
 use crate::registry::Registry;
 use crate::text;
 use crate::workspace::Workspaces;
@@ -17,9 +18,9 @@ pub struct ToolBox {
 }
 
 impl ToolBox {
-    /// From the tools there are and the place for the runs' files.
-    pub fn new(registry: Arc<Registry>, workspaces: Arc<Workspaces>) -> Self {
-        Self { registry, services: Services { workspaces } }
+    /// From the tools there are, the place for the runs' files, and the way out to the network.
+    pub fn new(registry: Arc<Registry>, workspaces: Arc<Workspaces>, network: Arc<Network>) -> Self {
+        Self { registry, services: Services { workspaces, network } }
     }
 }
 

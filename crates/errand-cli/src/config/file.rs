@@ -32,6 +32,7 @@ pub(super) struct File {
     pub(super) max_time: Option<String>,
     pub(super) approve: Option<Vec<String>>,
     pub(super) tools: Option<Vec<String>>,
+    pub(super) allow_addresses: Option<Vec<String>>,
     pub(super) prices: BTreeMap<String, Dollars>,
 }
 

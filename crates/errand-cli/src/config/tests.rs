@@ -76,6 +76,15 @@ fn approvals_can_be_named_or_all_or_none() {
 }
 
 #[test]
+fn addresses_are_allowed_by_flag_variable_or_file() {
+    let of = |file: &str, variables: &[_]| resolve(file, variables, &RunOptions::default()).unwrap().allow_addresses;
+    assert!(of("", &[]).is_empty());
+    let file = "allow_addresses = [\"10.0.0.0/8\"]\n";
+    assert_eq!(of(file, &[]), ["10.0.0.0/8"]);
+    assert_eq!(of(file, &[("ERRAND_ALLOW_ADDRESSES", "intra:80, 10.1.1.1")]), ["intra:80", "10.1.1.1"]);
+}
+
+#[test]
 fn colours_are_off_when_asked_for_or_impossible() {
     let color = |variables: &[_]| resolve("", variables, &RunOptions::default()).unwrap().color;
     assert!(color(&[]));

@@ -21,7 +21,9 @@ enum Entry {
 
 /// An exception that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is no address to allow: {problem}; give a host, an IP address, either with :PORT, or a range such as 10.1.0.0/16")]
+#[error(
+    "{given:?} is no address to allow: {problem}; give a host, an IP address, either with :PORT, or a range such as 10.1.0.0/16"
+)]
 pub struct AllowError {
     /// As given, its beginning.
     pub given: String,
@@ -75,7 +77,9 @@ impl AllowList {
         self.0.iter().any(|entry| match (entry, host) {
             (Entry::Name { host, port: Some(at) }, Host::Domain(name)) => host == name.trim_end_matches('.') && *at == port,
             (Entry::Address { address, port: Some(at) }, Host::Ipv4(v4)) => *address == IpAddr::V4(*v4) && *at == port,
-            (Entry::Address { address, port: Some(at) }, Host::Ipv6(v6)) => *address == canonical((*v6).into()) && *at == port,
+            (Entry::Address { address, port: Some(at) }, Host::Ipv6(v6)) => {
+                *address == canonical((*v6).into()) && *at == port
+            }
             _ => false,
         })
     }
@@ -99,7 +103,9 @@ impl Entry {
         }
         let (host, port) = split_port(given).map_err(refuse)?;
         Ok(match Host::parse(host).map_err(|error| refuse(error.to_string()))? {
-            Host::Domain(name) if name.contains('*') => return Err(refuse("a name stands for itself only, without *".to_owned())),
+            Host::Domain(name) if name.contains('*') => {
+                return Err(refuse("a name stands for itself only, without *".to_owned()));
+            }
             Host::Domain(name) => Entry::Name { host: name.trim_end_matches('.').to_owned(), port },
             Host::Ipv4(v4) => Entry::Address { address: v4.into(), port },
             Host::Ipv6(v6) => Entry::Address { address: canonical(v6.into()), port },
@@ -127,8 +133,15 @@ mod tests {
 
     #[test]
     fn each_form_allows_what_it_says_and_no_more() {
-        let list = AllowList::parse(&["intra.example:8080", "Wiki.Example.", "10.1.2.3:9200", "10.2.0.0/16", "[fd00::1]:80", "fd01::/16"])
-            .unwrap();
+        let list = AllowList::parse(&[
+            "intra.example:8080",
+            "Wiki.Example.",
+            "10.1.2.3:9200",
+            "10.2.0.0/16",
+            "[fd00::1]:80",
+            "fd01::/16",
+        ])
+        .unwrap();
         assert!(list.name("intra.example", 8080) && !list.name("intra.example", 80) && !list.name("x.intra.example", 8080));
         assert!(list.name("wiki.example", 1) && list.name("wiki.example.", 2));
         assert!(list.written(ip("10.1.2.3"), 9200) && list.written(ip("::ffff:10.1.2.3"), 9200));
@@ -141,7 +154,9 @@ mod tests {
     fn no_range_covers_a_metadata_address() {
         let all = AllowList::parse(&["0.0.0.0/0", "::/0"]).unwrap();
         assert!(all.in_range(ip("127.0.0.1")) && all.in_range(ip("fd00::1")));
-        for address in ["169.254.169.254", "::ffff:169.254.169.254", "fd00:ec2::254", "100.100.100.200", "64:ff9b::a9fe:a9fe"] {
+        for address in
+            ["169.254.169.254", "::ffff:169.254.169.254", "fd00:ec2::254", "100.100.100.200", "64:ff9b::a9fe:a9fe"]
+        {
             assert!(!all.in_range(ip(address)), "{address}");
         }
         assert!(AllowList::parse(&["169.254.169.254"]).unwrap().written(ip("169.254.169.254"), 80));

@@ -56,12 +56,12 @@ impl Body {
         match timeout_at(until, self.inner.chunk()).await {
             Ok(Ok(Some(bytes))) => Ok(Some(bytes)),
             Ok(Ok(None)) => {
-                self.pass.take().map(Pass::succeeded);
+                self.judge(Pass::succeeded);
                 Ok(None)
             }
             Ok(Err(error)) => Err(self.broken(super::client::deepest(&error))),
             Err(_) => {
-                self.pass.take().map(Pass::failed);
+                self.judge(Pass::failed);
                 Err(Error::TimedOut { endpoint: self.endpoint.clone(), what, seconds: waited.as_secs() })
             }
         }
@@ -78,15 +78,21 @@ impl Body {
             let room = bytes_max - bytes.len();
             bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
             if chunk.len() > room {
-                self.pass.take().map(Pass::succeeded);
+                self.judge(Pass::succeeded);
                 return Ok(Read { bytes, whole: false });
             }
         }
         Ok(Read { bytes, whole: true })
     }
 
+    fn judge(&mut self, verdict: impl FnOnce(Pass)) {
+        if let Some(pass) = self.pass.take() {
+            verdict(pass);
+        }
+    }
+
     fn broken(&mut self, problem: String) -> Error {
-        self.pass.take().map(Pass::failed);
+        self.judge(Pass::failed);
         Error::ResponseBroken { endpoint: self.endpoint.clone(), problem }
     }
 }

@@ -97,7 +97,6 @@ impl Network {
     }
 
     /// The breakers, for tools that call something else than a URL. Requests pass theirs by themselves.
-    #[expect(dead_code, reason = "for tools that call something else than a URL")]
     pub(crate) fn breakers(&self) -> &Breakers {
         &self.breakers
     }
@@ -238,13 +237,7 @@ impl Hop {
     }
 }
 
-fn response(
-    request: Request,
-    inner: reqwest::Response,
-    endpoint: String,
-    times: Times,
-    pass: Pass,
-) -> Response {
+fn response(request: Request, inner: reqwest::Response, endpoint: String, times: Times, pass: Pass) -> Response {
     let pass = if inner.status().is_server_error() {
         pass.failed();
         None

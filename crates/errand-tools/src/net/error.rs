@@ -112,7 +112,8 @@ impl Failure {
     /// As the outcome of the call.
     pub(crate) fn outcome(&self) -> Outcome {
         if self.sent {
-            let reason = format!("the request may have been received before this went wrong ({}): {self}", self.error.code());
+            let reason =
+                format!("the request may have been received before this went wrong ({}): {self}", self.error.code());
             return Outcome::Unknown { reason };
         }
         self.error.outcome()

@@ -57,7 +57,8 @@ impl Guard {
         if text.len() > URL_BYTES_MAX {
             return Err(invalid(format!("it has {} bytes, at most {URL_BYTES_MAX} are taken", text.len())));
         }
-        let mut url = Url::parse(text.trim()).map_err(|error| invalid(format!("{error}; give one such as https://host/path")))?;
+        let mut url =
+            Url::parse(text.trim()).map_err(|error| invalid(format!("{error}; give one such as https://host/path")))?;
         url.set_fragment(None);
         self.check(&url)?;
         Ok(url)

@@ -32,8 +32,18 @@ fn code(guard: &Guard, url: &str) -> &'static str {
 #[test]
 fn only_http_without_a_login_is_spoken() {
     let guard = guard(&[]);
-    for url in ["ftp://a.example", "file:///etc/passwd", "gopher://a", "data:text/plain,a", "a", "", "http://", "https://u@a.example", "http://u:p@a.example", "javascript:1"]
-    {
+    for url in [
+        "ftp://a.example",
+        "file:///etc/passwd",
+        "gopher://a",
+        "data:text/plain,a",
+        "a",
+        "",
+        "http://",
+        "https://u@a.example",
+        "http://u:p@a.example",
+        "javascript:1",
+    ] {
         assert_eq!(code(&guard, url), "url_invalid", "{url}");
     }
     assert_eq!(code(&guard, &format!("http://a.example/{}", "x".repeat(9000))), "url_invalid");
@@ -50,9 +60,30 @@ fn a_login_is_not_repeated() {
 fn literal_addresses_are_checked_in_every_writing() {
     let guard = guard(&[]);
     for host in [
-        "127.0.0.1", "2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "017700000001", "127.1", "127.0.1", "%31%32%37.0.0.1",
-        "①②⑦.0.0.1", "127。0。0。1", "127.0.0.1.", "0", "[::1]", "[::ffff:7f00:1]", "[::ffff:127.0.0.1]", "[0:0:0:0:0:0:0:1]",
-        "169.254.169.254", "2852039166", "0xA9FEA9FE", "[fd00:ec2::254]", "[64:ff9b::a9fe:a9fe]", "100.100.100.200", "10.1.2.3",
+        "127.0.0.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.1",
+        "0177.0.0.1",
+        "017700000001",
+        "127.1",
+        "127.0.1",
+        "%31%32%37.0.0.1",
+        "①②⑦.0.0.1",
+        "127。0。0。1",
+        "127.0.0.1.",
+        "0",
+        "[::1]",
+        "[::ffff:7f00:1]",
+        "[::ffff:127.0.0.1]",
+        "[0:0:0:0:0:0:0:1]",
+        "169.254.169.254",
+        "2852039166",
+        "0xA9FEA9FE",
+        "[fd00:ec2::254]",
+        "[64:ff9b::a9fe:a9fe]",
+        "100.100.100.200",
+        "10.1.2.3",
     ] {
         assert_eq!(code(&guard, &format!("http://{host}/latest")), "address_refused", "{host}");
     }

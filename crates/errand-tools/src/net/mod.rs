@@ -24,7 +24,6 @@ mod tests;
 
 pub use allow::AllowError;
 pub(crate) use body::{Body, Read};
-#[expect(unused_imports, reason = "for tools that call something else than a URL")]
 pub(crate) use breaker::{Breakers, Pass};
 pub use client::Network;
 pub(crate) use client::{Request, Response};

@@ -13,7 +13,14 @@ pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 /// Headers that tell nothing of who asks: they may go to another origin. The idempotency key is among them, for a request
 /// that is sent on must not take hold twice.
 const NEUTRAL: [HeaderName; 8] = [
-    ACCEPT, ACCEPT_LANGUAGE, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_TYPE, USER_AGENT, IDEMPOTENCY_KEY,
+    ACCEPT,
+    ACCEPT_LANGUAGE,
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_LOCATION,
+    CONTENT_TYPE,
+    USER_AGENT,
+    IDEMPOTENCY_KEY,
 ];
 
 /// Headers that speak of a body.

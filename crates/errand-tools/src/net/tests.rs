@@ -66,25 +66,35 @@ async fn nothing_is_sent_to_an_address_that_is_not_allowed() {
 async fn a_redirect_to_a_private_address_is_not_followed() {
     let inner = Server::saying(Answer::ok("text/plain", "secret")).await;
     let port = inner.address.rsplit(':').next().unwrap().to_owned();
-    for to in [format!("http://127.0.0.1:{port}/"), format!("http://inner.example:{port}/"), format!("http://0x7f.1:{port}/")] {
+    for to in
+        [format!("http://127.0.0.1:{port}/"), format!("http://inner.example:{port}/"), format!("http://0x7f.1:{port}/")]
+    {
         let outer = Server::saying(Answer::redirect(302, &to)).await;
         assert_eq!(code(&outer, 100).await, "address_refused", "{to}");
     }
     assert_eq!(inner.requests().len(), 0);
-    for (to, code_wanted) in [("http://169.254.169.254/latest/", "address_refused"), ("ftp://a.example/", "redirect_refused"), ("http://u:p@127.0.0.1/", "url_invalid")] {
+    for (to, code_wanted) in [
+        ("http://169.254.169.254/latest/", "address_refused"),
+        ("ftp://a.example/", "redirect_refused"),
+        ("http://u:p@127.0.0.1/", "url_invalid"),
+    ] {
         assert_eq!(code(&Server::saying(Answer::redirect(301, to)).await, 100).await, code_wanted, "{to}");
     }
 }
 
 #[tokio::test]
 async fn redirects_end() {
-    let circle = Server::start(|_, request| Answer::redirect(302, if request.starts_with("GET /a") { "/b" } else { "/a" })).await;
+    let circle =
+        Server::start(|_, request| Answer::redirect(302, if request.starts_with("GET /a") { "/b" } else { "/a" })).await;
     assert_eq!(code(&circle, 100).await, "redirect_refused");
     assert_eq!(circle.requests().len(), 3);
     let endless = Server::start(|number, _| Answer::redirect(302, &format!("/{number}"))).await;
     assert_eq!(code(&endless, 100).await, "redirect_refused");
     assert_eq!(endless.requests().len(), 11);
-    let short = Server::start(|number, _| if number < 10 { Answer::redirect(307, &format!("/{number}")) } else { Answer::ok("text/plain", "end") }).await;
+    let short = Server::start(|number, _| {
+        if number < 10 { Answer::redirect(307, &format!("/{number}")) } else { Answer::ok("text/plain", "end") }
+    })
+    .await;
     assert_eq!(get(&network(&[&short.address]), &short.url("/"), 100).await.unwrap().1.bytes, b"end");
 }
 
@@ -94,7 +104,8 @@ async fn a_key_does_not_travel_to_another_origin() {
     let to = other.url("/next");
     let first = Server::start(move |_, _| Answer::redirect(307, &to)).await;
     let network = network(&["127.0.0.0/8"]);
-    let mut request = Request { method: Method::POST, body: Some("body".into()), ..Request::get(network.url(&first.url("/")).unwrap()) };
+    let mut request =
+        Request { method: Method::POST, body: Some("body".into()), ..Request::get(network.url(&first.url("/")).unwrap()) };
     request.headers.insert("authorization", "Bearer k".parse().unwrap());
     request.headers.insert("x-api-key", "k".parse().unwrap());
     request.headers.insert("content-type", "text/plain".parse().unwrap());
@@ -102,19 +113,28 @@ async fn a_key_does_not_travel_to_another_origin() {
     network.send(request, NOW, TIME).await.unwrap();
     assert!(first.requests()[0].contains("authorization: Bearer k"));
     let second = &other.requests()[0];
-    assert!(second.starts_with("POST /next ") && second.ends_with("\r\n\r\nbody") && second.contains("idempotency-key: once"), "{second}");
+    assert!(
+        second.starts_with("POST /next ") && second.ends_with("\r\n\r\nbody") && second.contains("idempotency-key: once"),
+        "{second}"
+    );
     assert!(!second.contains("authorization") && !second.contains("x-api-key") && !second.contains("cookie"), "{second}");
 }
 
 #[tokio::test]
 async fn a_post_becomes_a_get_without_its_body() {
-    let server = Server::start(|number, _| if number == 0 { Answer::redirect(303, "/done") } else { Answer::ok("text/plain", "") }).await;
+    let server =
+        Server::start(|number, _| if number == 0 { Answer::redirect(303, "/done") } else { Answer::ok("text/plain", "") })
+            .await;
     let network = network(&[&server.address]);
-    let mut request = Request { method: Method::POST, body: Some("body".into()), ..Request::get(network.url(&server.url("/")).unwrap()) };
+    let mut request =
+        Request { method: Method::POST, body: Some("body".into()), ..Request::get(network.url(&server.url("/")).unwrap()) };
     request.headers.insert("content-type", "text/plain".parse().unwrap());
     network.send(request, NOW, TIME).await.unwrap();
     let second = &server.requests()[1];
-    assert!(second.starts_with("GET /done ") && second.ends_with("\r\n\r\n") && !second.contains("content-type"), "{second}");
+    assert!(
+        second.starts_with("GET /done ") && second.ends_with("\r\n\r\n") && !second.contains("content-type"),
+        "{second}"
+    );
 }
 
 #[tokio::test]
@@ -186,7 +206,8 @@ async fn a_call_ends_with_its_time() {
     }
     let dripping = Server::saying(Answer::raw("HTTP/1.1 200 OK\r\n\r\n").then(Then::Repeat(b"x".to_vec(), u64::MAX))).await;
     let network = super::tests::network(&[&dripping.address]);
-    let response = network.send(Request::get(network.url(&dripping.url("/")).unwrap()), NOW, Duration::from_millis(50)).await.unwrap();
+    let response =
+        network.send(Request::get(network.url(&dripping.url("/")).unwrap()), NOW, Duration::from_millis(50)).await.unwrap();
     assert_eq!(response.body.read(usize::MAX).await.unwrap_err().code(), "timed_out");
 }
 

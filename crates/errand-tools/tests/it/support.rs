@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use errand_core::{Call, CallId, Hash, Outcome, RunId, Snapshot, Timestamp, ToolSpec, Verdict};
 use errand_engine::ports::{Blobs, PortError, ToolJob, ToolReply, Tools};
 use errand_sandbox::{Engine, EngineConfig, Report};
-use errand_tools::{Registry, ToolBox, Workspaces};
+use errand_tools::{Network, Registry, ToolBox, Workspaces};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -67,7 +67,8 @@ impl World {
     fn over(folder: TempDir, blobs: Arc<MemoryBlobs>, boxes: EngineConfig) -> Self {
         let root = folder.path().join("sessions");
         let workspaces = Arc::new(Workspaces::at(root, boxes, blobs.clone()).unwrap());
-        let tools = Arc::new(ToolBox::new(Arc::new(Registry::built_in().unwrap()), workspaces.clone()));
+        let network = Arc::new(Network::new(&["127.0.0.0/8"]).unwrap());
+        let tools = Arc::new(ToolBox::new(Arc::new(Registry::built_in().unwrap()), workspaces.clone(), network));
         Self { folder, blobs, workspaces, tools, run: RunId::new(NOW, 7) }
     }
 
