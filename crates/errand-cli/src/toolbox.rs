@@ -49,10 +49,9 @@ impl Toolbox {
         }
     }
 
-    /// All tools there are.
-    pub(crate) fn known() -> Result<Vec<ToolSpec>, Error> {
-        let registry = registry()?;
-        registry.specs(&registry.names()).map_err(|error| Error::chain(error.code(), &error))
+    /// All tools there are, and for how long the result of a pure call is kept, in seconds.
+    pub(crate) fn known() -> Result<Vec<(ToolSpec, Option<u32>)>, Error> {
+        Ok(registry()?.all().map(|(spec, cache_ttl_s)| (spec.clone(), cache_ttl_s)).collect())
     }
 
     /// Copies files into the workspace of a new run. `base` is the workspace it goes on from; a file of the same name

@@ -7,9 +7,10 @@ use crate::code::{Program, Python, Shell};
 use crate::execute::{Checked, Execute, Work, failed};
 use crate::files::{self, Files};
 use crate::time::{AskUser, Wait};
+use crate::web::http::Http;
 use crate::workspace::{Desk, Error};
 use async_trait::async_trait;
-use errand_core::{Outcome, Timestamp};
+use errand_core::{Class, Outcome, Timestamp};
 use errand_engine::ports::ToolReply;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,7 +22,8 @@ pub(crate) struct BuiltIn;
 #[async_trait]
 impl Execute for BuiltIn {
     fn check(&self, tool: &str, arguments: &Value, now: Timestamp) -> Result<Checked, Refused> {
-        Ok(Checked { until: Request::read(tool, arguments.clone())?.until(now)?, class: None })
+        let request = Request::read(tool, arguments.clone())?;
+        Ok(Checked { until: request.until(now)?, class: request.class() })
     }
 
     async fn run(&self, work: Work<'_>) -> ToolReply {
@@ -39,6 +41,7 @@ impl Execute for BuiltIn {
             Request::Program(program) => work.in_workspace(move |desk| program.run(desk, bounds)).await,
             Request::Files(request) => work.in_workspace(move |desk| request.run(desk, bounds.observation_bytes)).await,
             Request::Chart(chart) => work.in_workspace(move |desk| draw(&chart, desk)).await,
+            Request::Http(http) => http.run(&work).await,
             Request::Wait(_) | Request::AskUser(_) => {
                 let text = format!("`{}` is not carried out by a worker: the run itself waits", work.job.call.tool);
                 ToolReply::free(Outcome::error("not_for_workers", text))
@@ -54,6 +57,7 @@ enum Request {
     Program(Program),
     Files(files::Request),
     Chart(Box<Chart>),
+    Http(Box<Http>),
     Wait(Wait),
     AskUser(AskUser),
 }
@@ -78,10 +82,23 @@ impl Request {
                 chart.check()?;
                 Request::Chart(chart)
             }
+            "http" => {
+                let http: Box<Http> = typed(value)?;
+                http.check()?;
+                Request::Http(http)
+            }
             "wait" => Request::Wait(typed(value)?),
             "ask_user" => Request::AskUser(typed(value)?),
             other => return Err(Refused::UnknownTool { name: other.to_owned(), known: Vec::new() }),
         })
+    }
+
+    /// What repeating the call would do, where the arguments decide that.
+    fn class(&self) -> Option<Class> {
+        match self {
+            Request::Http(http) => Some(http.class()),
+            _ => None,
+        }
     }
 
     /// Until when a person or the clock is waited for.

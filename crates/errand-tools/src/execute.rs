@@ -15,7 +15,6 @@ use std::time::Duration;
 #[derive(Clone)]
 pub(crate) struct Services {
     pub(crate) workspaces: Arc<Workspaces>,
-    #[allow(dead_code, reason = "its first user is about to follow")]
     pub(crate) network: Arc<Network>,
 }
 

@@ -17,18 +17,19 @@
 mod answer;
 mod arguments;
 mod built_in;
+mod cache;
 mod calculate;
 mod chart;
 mod code;
 mod execute;
 mod files;
 mod manifest;
-#[allow(dead_code, unused_imports, reason = "its first user is about to follow")]
 mod net;
 mod registry;
 mod text;
 mod time;
 mod toolbox;
+mod web;
 mod workspace;
 
 pub use answer::{SchemaError, check_schema};

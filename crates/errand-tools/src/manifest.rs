@@ -5,12 +5,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// The built-in manifests by name, in the order in which models and people are shown them.
-pub(crate) const BUILT_IN: [(&str, &str); 8] = [
+pub(crate) const BUILT_IN: [(&str, &str); 9] = [
     ("python", include_str!("../../../schemas/tools/python.json")),
     ("shell", include_str!("../../../schemas/tools/shell.json")),
     ("files", include_str!("../../../schemas/tools/files.json")),
     ("chart", include_str!("../../../schemas/tools/chart.json")),
     ("calculate", include_str!("../../../schemas/tools/calculate.json")),
+    ("http", include_str!("../../../schemas/tools/http.json")),
     ("ask_user", include_str!("../../../schemas/tools/ask_user.json")),
     ("wait", include_str!("../../../schemas/tools/wait.json")),
     ("echo", include_str!("../../../schemas/tools/echo.json")),
@@ -37,6 +38,8 @@ pub struct Manifest {
     pub approval: Approval,
     /// Time one call may take, in milliseconds.
     pub timeout_ms: u64,
+    /// For how long a result may be given again in place of a pure call, in seconds.
+    pub cache_ttl_s: Option<u32>,
     /// Labels that a result carries into the run.
     #[serde(default)]
     pub taint_out: Vec<String>,
@@ -147,7 +150,8 @@ mod tests {
         broken(|m| drop(m["parameters"]["properties"]["code"].as_object_mut().unwrap().remove("maxLength")));
         broken(|m| m["class"] = "harmless".into());
         broken(|m| m["executor"] = "inline".into());
-        broken(|m| m["cache_ttl_s"] = 5.into());
+        broken(|m| m["cache_ttl_s"] = 0.into());
+        broken(|m| m["cache_for"] = 5.into());
         assert!(broken(|m| m["name"] = "pythom".into()).contains("pythom"));
     }
 }

@@ -19,6 +19,8 @@ pub(crate) struct Tool {
     parameters: Value,
     validator: jsonschema::Validator,
     pub(crate) executor: Arc<dyn Execute>,
+    /// For how long the result of a pure call may be given again, in seconds.
+    pub(crate) cache_ttl_s: Option<u32>,
 }
 
 impl Tool {
@@ -26,7 +28,11 @@ impl Tool {
     /// What is wrong with `parameters` as a schema.
     pub(crate) fn new(spec: ToolSpec, parameters: Value, executor: Arc<dyn Execute>) -> Result<Self, String> {
         let validator = jsonschema::validator_for(&parameters).map_err(|error| error.to_string())?;
-        Ok(Self { spec, parameters, validator, executor })
+        Ok(Self { spec, parameters, validator, executor, cache_ttl_s: None })
+    }
+
+    pub(crate) fn cached(self, cache_ttl_s: Option<u32>) -> Self {
+        Self { cache_ttl_s, ..self }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -50,7 +56,8 @@ impl Registry {
         let executor: Arc<dyn Execute> = Arc::new(BuiltIn);
         let tools = manifest::read(&BUILT_IN)?.into_iter().map(|manifest| {
             let tool = Tool::new(manifest.spec(), manifest.parameters, Arc::clone(&executor));
-            tool.map(Arc::new).map_err(|problem| Error::Broken { name: manifest.name, problem })
+            tool.map(|tool| Arc::new(tool.cached(manifest.cache_ttl_s)))
+                .map_err(|problem| Error::Broken { name: manifest.name, problem })
         });
         Ok(Self { tools: tools.collect::<Result<_, Error>>()? })
     }
@@ -58,6 +65,11 @@ impl Registry {
     /// All names, in the order in which people are shown them.
     pub fn names(&self) -> Vec<String> {
         self.tools.iter().map(|tool| tool.name().to_owned()).collect()
+    }
+
+    /// All tools, and for how long the result of a pure call is kept, in seconds.
+    pub fn all(&self) -> impl Iterator<Item = (&ToolSpec, Option<u32>)> {
+        self.tools.iter().map(|tool| (&tool.spec, tool.cache_ttl_s))
     }
 
     /// The tools a run has if none are named: all that do real work.

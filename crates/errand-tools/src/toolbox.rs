@@ -1,26 +1,29 @@
 //! The engine's port for tools, over the registry and what stands behind each tool.
 
 use crate::answer;
+use crate::cache::{self, Cache};
 use crate::execute::{Services, Work};
 use crate::net::Network;
-use crate::registry::Registry;
+use crate::registry::{Registry, Tool};
 use crate::text;
 use crate::workspace::Workspaces;
 use async_trait::async_trait;
-use errand_core::{Outcome, RunId, Timestamp, ToolSpec, Verdict};
+use errand_core::{Amount, Class, Hash, Outcome, RunId, Timestamp, ToolSpec, Verdict};
 use errand_engine::ports::{ToolJob, ToolReply, Tools};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// Carries out tools.
 pub struct ToolBox {
     registry: Arc<Registry>,
     services: Services,
+    cache: Cache,
 }
 
 impl ToolBox {
     /// From the tools there are, the place for the runs' files, and the way out to the network.
     pub fn new(registry: Arc<Registry>, workspaces: Arc<Workspaces>, network: Arc<Network>) -> Self {
-        Self { registry, services: Services { workspaces, network } }
+        Self { registry, services: Services { workspaces, network }, cache: Cache::default() }
     }
 }
 
@@ -49,7 +52,17 @@ impl Tools for ToolBox {
             Ok(found) => found,
             Err(refused) => return ToolReply::free(Outcome::error(refused.code(), refused.to_string())),
         };
+        let keep = cached(&tool, &job, &arguments);
+        if let Some(outcome) = keep.and_then(|(key, ttl_s)| self.cache.get(&key, ttl_s, job.now)) {
+            return ToolReply::free(bounded(outcome, bytes_max));
+        }
         let reply = tool.executor.run(Work { job, arguments, services: &self.services }).await;
+        // One that left something in a workspace, or was paid for, is more than its text.
+        if let (Some((key, _)), Outcome::Ok { text }, None) = (keep, &reply.outcome, &reply.workspace)
+            && reply.spent == Amount::ZERO
+        {
+            self.cache.put(key, text, job.now);
+        }
         ToolReply { outcome: bounded(reply.outcome, bytes_max), ..reply }
     }
 
@@ -58,6 +71,14 @@ impl Tools for ToolBox {
             tracing::warn!(%run, error = %error.chain(), "the workspace of a run could not be removed");
         }
     }
+}
+
+/// Under what and for how long the result of this call may be kept: only that of a pure one.
+fn cached(tool: &Tool, job: &ToolJob<'_>, arguments: &Value) -> Option<(Hash, u32)> {
+    let ttl_s = tool.cache_ttl_s?;
+    let checked = tool.executor.check(job.call.tool, arguments, job.now).ok()?;
+    let class = checked.class.unwrap_or(job.spec.class);
+    (class == Class::Pure).then(|| (cache::key(&tool.spec, arguments, job.observation_bytes), ttl_s))
 }
 
 /// The outcome with no more text than a model is to be shown.

@@ -66,6 +66,7 @@ pub(crate) struct Response {
     pub(crate) body: Body,
 }
 
+#[cfg(test)]
 impl Request {
     /// A GET on a connection of its own.
     pub(crate) fn get(url: Url) -> Self {
@@ -97,6 +98,7 @@ impl Network {
     }
 
     /// The breakers, for tools that call something else than a URL. Requests pass theirs by themselves.
+    #[allow(dead_code, reason = "for tools that call something else than a URL")]
     pub(crate) fn breakers(&self) -> &Breakers {
         &self.breakers
     }

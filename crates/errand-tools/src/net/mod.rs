@@ -5,7 +5,7 @@
 //! - `guard`, `address`, `allow`: where a request may go. Public addresses, and what the setting `allow_addresses` names;
 //!   a name is resolved once, and only addresses that were checked are connected to.
 //! - [`Breakers`]: an endpoint that keeps failing is left alone for a while.
-//! - [`Body`]: read in bounded pieces, counted after decompression.
+//! - `Body`: read in bounded pieces, counted after decompression.
 //!
 //! Absent on purpose: any knowledge of a tool.
 
@@ -23,11 +23,13 @@ pub(crate) mod server;
 mod tests;
 
 pub use allow::AllowError;
-pub(crate) use body::{Body, Read};
+#[cfg(test)]
+pub(crate) use body::Read;
+#[allow(unused_imports, reason = "for tools that call something else than a URL")]
 pub(crate) use breaker::{Breakers, Pass};
 pub use client::Network;
 pub(crate) use client::{Request, Response};
-pub(crate) use error::{Error, Failure};
+pub(crate) use error::Failure;
 #[cfg(test)]
 pub(crate) use guard::Lookup;
 pub(crate) use redirect::IDEMPOTENCY_KEY;

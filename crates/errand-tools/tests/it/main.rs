@@ -6,6 +6,10 @@ mod charts;
 mod code;
 mod exported;
 mod files;
+mod http;
 mod imported;
+#[path = "../../src/net/server.rs"]
+#[allow(dead_code, reason = "the unit tests of the crate use the rest")]
+mod server;
 mod support;
 mod turns;
