@@ -53,3 +53,4 @@ pub use record::{Booked, Consumed, Record, RecordError, SCHEMA, Sealed};
 pub use replay::{Divergence, Replayed, replay, verify};
 pub use run::{Input, Left, Rejection, Run};
 pub use time::Timestamp;
+pub use transcript::{SUMMARY_NOTE, SUMMARY_PROMPT};

@@ -3,8 +3,8 @@
 use super::PLAYED;
 use super::play::Played;
 use errand_core::{
-    CallState, Due, Event, Hash, Head, Message, PendingCall, Record, RecordError, RunId, RunLog, Sealed, Timestamp, Usd,
-    replay, verify,
+    CallState, Due, Event, Hash, Head, Message, ModelTask, PendingCall, Record, RecordError, RunId, RunLog, SUMMARY_NOTE,
+    Sealed, Timestamp, Usd, replay, verify,
 };
 use errand_engine::bundle::{self, Bundle, Error, Writer};
 
@@ -69,14 +69,35 @@ fn times_in_a_log_never_go_back() {
 
 #[test]
 fn later_requests_begin_with_earlier_ones() {
+    let (mut turns, mut shortened) = (0, 0);
     each_run(|name, log, history, _| {
         let mut before: Vec<Message> = Vec::new();
         for number in 1..=log.run.number {
-            let Some(request) = log.prefix(log.run.id, number).unwrap().request(history) else { continue };
-            assert!(request.messages.starts_with(&before), "{name}: the request after record {number}");
+            let prefix = log.prefix(log.run.id, number).unwrap();
+            let Some(request) = prefix.request(history) else { continue };
+            match prefix.run.head.due.task() {
+                // What a summarizer reads is the conversation up to where the summary ends, and what to do.
+                Some(ModelTask::Compact { cut: false }) => {
+                    let (_, read) = request.messages.split_last().unwrap();
+                    assert!(before.starts_with(read) || read.starts_with(&before), "{name}: the summary after {number}");
+                    shortened += 1;
+                    continue;
+                }
+                Some(ModelTask::Compact { cut: true }) => continue,
+                _ if matches!(prefix.last().event, Event::Compacted(_)) => {
+                    let summary = request.messages.iter().any(|message| match message {
+                        Message::User { text, .. } => text.starts_with(SUMMARY_NOTE),
+                        _ => false,
+                    });
+                    assert!(summary, "{name}: no summary after record {number}");
+                }
+                _ => assert!(request.messages.starts_with(&before), "{name}: the request after record {number}"),
+            }
             before = request.messages;
+            turns += 1;
         }
     });
+    assert!(turns > 100 && shortened > 3, "{turns} turns, {shortened} shortened");
 }
 
 #[test]

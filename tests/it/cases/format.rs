@@ -23,6 +23,11 @@ pub(super) struct Case {
     pub(super) budget: Budget,
     pub(super) limits: Limits,
     pub(super) price_unknown: bool,
+    /// Names of models that take over, and that shorten conversations.
+    pub(super) fallbacks: Vec<String>,
+    pub(super) summarizers: Vec<String>,
+    /// What an answer must contain.
+    pub(super) output: Option<String>,
     pub(super) tools: Vec<ToolLine>,
     /// Time the first model calls take, in order.
     pub(super) model_takes: Vec<Takes>,
@@ -95,6 +100,9 @@ impl Case {
             budget: Budget { usd: None, tokens: None, steps: 20, active_ms: 600_000, when_exceeded: WhenExceeded::End },
             limits: Limits::default(),
             price_unknown: false,
+            fallbacks: Vec::new(),
+            summarizers: Vec::new(),
+            output: None,
             tools: Vec::new(),
             model_takes: Vec::new(),
             models: BTreeMap::new(),
@@ -136,6 +144,9 @@ impl Case {
             "task" => self.task = rest.trim_end().to_owned(),
             "budget" => rest.split_whitespace().try_for_each(|part| self.budget(part))?,
             "limits" => rest.split_whitespace().try_for_each(|part| self.limit(part))?,
+            "fallback" => self.fallbacks.push(rest.to_owned()),
+            "summarizer" => self.summarizers.push(rest.to_owned()),
+            "output" => self.output = Some(rest.to_owned()),
             "price" if rest == "unknown" => self.price_unknown = true,
             "model-takes" => self.model_takes = rest.split_whitespace().map(takes).collect::<Result<_, _>>()?,
             "tool" => self.tools.push(tool(rest)?),

@@ -4,7 +4,9 @@ use super::engine::{Engine, Manner};
 use super::format::{Act, Case, Line};
 use super::show;
 use super::stage::{BEGIN, Executed};
-use errand_core::{Budget, Message, ModelChoice, ModelRequest, Price, RunConfig, RunId, RunLog, Started, Timestamp};
+use errand_core::{
+    Budget, Message, ModelChoice, ModelRequest, OutputSchema, Price, RunConfig, RunId, RunLog, Started, Timestamp,
+};
 use errand_engine::ports::{Models, World};
 use errand_engine::{Error, ForkOptions};
 use std::collections::BTreeMap;
@@ -65,9 +67,9 @@ impl<'a> Play<'a> {
 
     fn started(&self) -> Started {
         let config = RunConfig {
-            fallbacks: Vec::new(),
-            summarizers: Vec::new(),
-            output: None,
+            fallbacks: self.case.fallbacks.iter().map(|name| self.model(name)).collect(),
+            summarizers: self.case.summarizers.iter().map(|name| self.model(name)).collect(),
+            output: self.case.output.clone().map(|schema| OutputSchema { name: "answer".to_owned(), schema }),
             assistant: None,
             model: self.model("main"),
             instructions: "Be brief.".to_owned(),

@@ -2,8 +2,8 @@
 
 use super::stage::{BEGIN, Executed};
 use errand_core::{
-    Booked, CallState, Decision, Due, Effect, Event, Head, ItemBody, Message, ModelRequest, Observation, Outcome, Record,
-    RunId, RunLog, Status, Timestamp, Verdict,
+    Booked, CallState, Decision, Due, Effect, Event, Head, ItemBody, Message, ModelRequest, ModelTask, Observation, Outcome,
+    Record, RunId, RunLog, Status, Timestamp, Verdict,
 };
 use errand_engine::Cancellation;
 use std::collections::BTreeMap;
@@ -235,8 +235,17 @@ fn asked(effect: &Effect, at: Timestamp) -> String {
 /// What effects do not show of what is due.
 fn due(out: &mut String, head: &Head, log: &RunLog) {
     match &head.due {
-        Due::Model { max_output_tokens, reserve, .. } => {
-            let limit = log.run.config.limits.output_tokens;
+        Due::Model { max_output_tokens, reserve, task, .. } => {
+            let limits = &log.run.config.limits;
+            let limit = match task {
+                ModelTask::Turn => limits.output_tokens,
+                ModelTask::Compact { cut } => {
+                    let texts = if *cut { ", long texts cut" } else { "" };
+                    let model = &log.run.config.model_for(head, *task).name;
+                    let _ = write!(out, "\n       to shorten the conversation with {model}{texts}");
+                    limits.summary_tokens
+                }
+            };
             if *max_output_tokens < limit {
                 let _ = write!(out, "\n       at most {max_output_tokens} tokens of output, reserving {}", reserve.usd);
             }

@@ -18,6 +18,8 @@ pub(super) struct Script {
     /// Input and output tokens it pretends to take at most.
     pub(super) context_tokens: Option<u64>,
     price: Option<Dollars>,
+    /// What it answers when it is asked to shorten a conversation.
+    pub(super) summary: Option<Turn>,
     /// The turns.
     pub(super) turn: Vec<Turn>,
 }
@@ -47,7 +49,7 @@ impl Dollars {
 }
 
 /// One reply.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Turn {
     /// What others go to it by.
@@ -77,6 +79,9 @@ pub(super) struct Turn {
     /// False: the reply comes without usage.
     #[serde(default = "yes")]
     pub(super) usage: bool,
+    /// What it says is no template.
+    #[serde(skip)]
+    pub(super) plain: bool,
     /// Fault: a failed call instead of a reply.
     pub(super) error: Option<Fault>,
 }
@@ -188,6 +193,9 @@ impl Script {
         if script.price.is_some_and(|price| price.price().is_none()) {
             return Err(form("a price is negative or over a million dollars".to_owned()));
         }
+        if let Some(Err(reason)) = script.summary.as_ref().map(|turn| turn.check(&BTreeSet::new())) {
+            return Err(form(format!("`summary`: {reason}")));
+        }
         let ids: BTreeSet<&str> = script.turn.iter().filter_map(|turn| turn.id.as_deref()).collect();
         for (position, turn) in script.turn.iter().enumerate() {
             turn.check(&ids).map_err(|reason| ScriptError::Turn { script: name.to_owned(), turn: position + 1, reason })?;
@@ -210,6 +218,11 @@ impl Script {
 }
 
 impl Turn {
+    /// A turn that says `text` as it is.
+    pub(super) fn saying(text: String) -> Self {
+        Self { say: text, plain: true, usage: true, ..Self::default() }
+    }
+
     fn check(&self, ids: &BTreeSet<&str>) -> Result<(), String> {
         let says = !self.say.is_empty() || !self.call.is_empty() || self.endless;
         if self.id.as_deref() == Some(END) {

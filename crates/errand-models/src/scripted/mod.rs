@@ -12,12 +12,14 @@ pub(crate) use format::Dollars;
 pub use format::ScriptError;
 
 use async_trait::async_trait;
-use errand_core::{Hash, ModelError, ModelErrorKind, ModelReply, ModelRequest};
+use errand_core::{Hash, Message, ModelError, ModelErrorKind, ModelReply, ModelRequest, SUMMARY_PROMPT};
 use errand_engine::ports::{DeltaSink, ModelFacts, Models};
-use format::{Fault, Script};
+use format::{Fault, Script, Turn};
+use scope::Scope;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use walk::{Due, Stuck};
 
 /// What names of scripted models begin with.
 pub const PREFIX: &str = "scripted/";
@@ -116,11 +118,32 @@ impl ScriptedModels {
             let turn = if turn == 0 { String::new() } else { format!(", turn {turn}") };
             failure(ModelErrorKind::BadRequest, format!("script `{name}`{turn}: {reason}"))
         };
+        if request.messages.last().is_some_and(|last| *last == Message::user(SUMMARY_PROMPT)) {
+            return self.summary(script, request).map_err(|error| stuck(error.turn, error.reason))?;
+        }
         let due = walk::due(script, request).map_err(|error| stuck(error.turn, error.reason))?;
         if let Some(error) = due.turn.error.as_ref().and_then(|fault| self.fail(fault, request)) {
             return Err(error);
         }
         reply::reply(request, &due).map_err(|reason| stuck(due.number, reason))
+    }
+
+    /// What a script says when it is asked for a summary: what it has written for that, or where it is.
+    fn summary(&self, script: &Script, request: &ModelRequest) -> Result<Result<ModelReply, ModelError>, Stuck> {
+        let scope = Scope::new("", &[]);
+        let own;
+        let turn = match &script.summary {
+            Some(turn) => turn,
+            None => {
+                own = Turn::saying(walk::summary(script, request)?);
+                &own
+            }
+        };
+        if let Some(error) = turn.error.as_ref().and_then(|fault| self.fail(fault, request)) {
+            return Ok(Err(error));
+        }
+        let due = Due { turn, number: 0, scope };
+        reply::reply(request, &due).map(Ok).map_err(|reason| Stuck { turn: 0, reason })
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn stream(reply: &ModelReply, deltas: &dyn DeltaSink) {
 }
 
 fn text(turn: &Turn, scope: &Scope, room: u64) -> Result<String, String> {
-    let said = scope.render(&turn.say)?;
+    let said = if turn.plain { turn.say.clone() } else { scope.render(&turn.say)? };
     if !turn.endless {
         return Ok(said);
     }

@@ -36,6 +36,16 @@ impl Scope {
         self.values.insert(name.to_owned(), value);
     }
 
+    /// All values, for a summary.
+    pub(super) fn values(&self) -> &Map<String, Value> {
+        &self.values
+    }
+
+    /// Takes the values of a summary.
+    pub(super) fn know(&mut self, values: &Value) {
+        self.values.extend(values.as_object().cloned().unwrap_or_default());
+    }
+
     pub(super) fn remove(&mut self, name: &str) {
         self.values.remove(name);
     }

@@ -2,9 +2,9 @@
 
 use super::format::{Bind, Call, END, Script, Turn};
 use super::scope::{Scope, json_in};
-use errand_core::{Message, ModelRequest};
+use errand_core::{Message, ModelRequest, SUMMARY_NOTE};
 use regex_lite::Regex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A turn that cannot be played.
 #[derive(Debug)]
@@ -32,23 +32,40 @@ pub(super) struct Due<'a> {
 /// `notice` of the pass. An empty reply leaves no message of its own, only the engine's note on it, so a user message
 /// while an `empty` turn is due means that it was played.
 pub(super) fn due<'a>(script: &'a Script, request: &ModelRequest) -> Result<Due<'a>, Stuck> {
+    let walk = walk(script, request, &request.messages)?;
+    match walk.due()? {
+        Some(at) => Ok(Due { turn: &script.turn[at], number: at + 1, scope: walk.scope }),
+        None => Err(Stuck { turn: 0, reason: "it is over, and the conversation wants another reply".to_owned() }),
+    }
+}
+
+/// A summary from which the pass through the script can go on: where it is, and what it knows.
+pub(super) fn summary(script: &Script, request: &ModelRequest) -> Result<String, Stuck> {
+    let (_, before) =
+        request.messages.split_last().ok_or_else(|| Stuck { turn: 0, reason: "nothing was said".to_owned() })?;
+    let walk = walk(script, request, before)?;
+    Ok(json!({ "at": walk.at, "known": walk.scope.values() }).to_string())
+}
+
+fn walk<'a>(script: &'a Script, request: &ModelRequest, messages: &[Message]) -> Result<Walk<'a>, Stuck> {
     let tools: Vec<&str> = request.tools.iter().map(|tool| tool.name.as_str()).collect();
     let mut walk: Option<Walk<'a>> = None;
-    for (position, message) in request.messages.iter().enumerate() {
+    for (position, message) in messages.iter().enumerate() {
+        if let (Message::User { text, .. }, Some(walk)) = (message, &mut walk)
+            && walk.restored(text)
+        {
+            continue;
+        }
         match (message, &mut walk) {
             (Message::User { text, .. }, Some(walk)) if walk.due()?.is_some() => walk.noticed(text)?,
             (Message::User { text, .. }, walk) => {
                 *walk = Some(Walk { script, at: Some(0), scope: Scope::new(text, &tools) })
             }
-            (Message::Assistant { .. }, Some(walk)) => walk.replied(&request.messages[position + 1..])?,
+            (Message::Assistant { .. }, Some(walk)) => walk.replied(&messages[position + 1..])?,
             _ => {}
         }
     }
-    let walk = walk.unwrap_or_else(|| Walk { script, at: Some(0), scope: Scope::new("", &tools) });
-    match walk.due()? {
-        Some(at) => Ok(Due { turn: &script.turn[at], number: at + 1, scope: walk.scope }),
-        None => Err(Stuck { turn: 0, reason: "it is over, and the conversation wants another reply".to_owned() }),
-    }
+    Ok(walk.unwrap_or_else(|| Walk { script, at: Some(0), scope: Scope::new("", &tools) }))
 }
 
 /// The calls of a turn that are made, given what is known.
@@ -79,6 +96,18 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Goes on from a summary that this script wrote; false if the text is none.
+    fn restored(&mut self, text: &str) -> bool {
+        let summary = text.strip_prefix(SUMMARY_NOTE).and_then(|text| serde_json::from_str::<Value>(text.trim()).ok());
+        let Some((at, known)) = summary.as_ref().and_then(|summary| Some((summary.get("at")?, summary.get("known")?)))
+        else {
+            return false;
+        };
+        self.at = at.as_u64().and_then(|at| usize::try_from(at).ok());
+        self.scope.know(known);
+        true
     }
 
     /// The turn that was due has been played; `after` begins with its observations.
