@@ -353,7 +353,7 @@ fn history(logs: &BTreeMap<RunId, RunLog>, log: &RunLog) -> Vec<Message> {
     let Some(earlier) = logs.get(&history.run).and_then(|log| log.prefix(history.run, history.number).ok()) else {
         return Vec::new();
     };
-    let mut messages = self::history(logs, &earlier);
+    let mut messages = if earlier.compacted().is_some() { Vec::new() } else { self::history(logs, &earlier) };
     messages.extend(earlier.conversation());
     messages
 }

@@ -4,8 +4,8 @@ use crate::queue::VISIBILITY_MS;
 use crate::world::{Sim, State, StoredRun};
 use crate::{models, people, store, tools};
 use errand_core::{
-    Budget, CallState, ItemKey, Limits, ModelChoice, Next, Parent, RunConfig, RunId, RunLog, Started, Timestamp, Usd,
-    WhenExceeded,
+    Budget, CallState, ItemKey, Limits, ModelChoice, Next, OutputSchema, Parent, RunConfig, RunId, RunLog, Started,
+    Timestamp, Usd, WhenExceeded,
 };
 use errand_engine::ports::{Delivery, Message};
 use errand_engine::{Adapters, Bug, Bugs, Disposition, Driver, Settings};
@@ -236,18 +236,21 @@ impl Executor {
             let pauses = state.rng.chance(300);
             let cents = state.rng.between(1, 60);
             let tokens = state.rng.between(2_000, 40_000);
+            let context_tokens = state.rng.chance(400).then(|| state.rng.between(500, 3_000));
+            let model = |name: &str| ModelChoice {
+                name: name.to_owned(),
+                price: Some(models::PRICE),
+                context_tokens,
+                endpoint: None,
+                image_tokens: 0,
+            };
+            let form = OutputSchema { name: "answer".to_owned(), schema: "{}".to_owned() };
             let config = RunConfig {
-                fallbacks: Vec::new(),
-                summarizers: Vec::new(),
-                output: None,
+                model: model("sim"),
+                fallbacks: if state.rng.chance(400) { vec![model("second"), model("third")] } else { Vec::new() },
+                summarizers: if state.rng.chance(200) { vec![model("short")] } else { Vec::new() },
+                output: state.rng.chance(300).then_some(form),
                 assistant: None,
-                model: ModelChoice {
-                    image_tokens: 0,
-                    name: "sim".to_owned(),
-                    price: Some(models::PRICE),
-                    context_tokens: None,
-                    endpoint: None,
-                },
                 instructions: "do it".to_owned(),
                 tools: tools::specs(),
                 limits: Limits {

@@ -3,7 +3,9 @@
 use crate::check::within_budgets;
 use crate::world::Sim;
 use async_trait::async_trait;
-use errand_core::{Finish, Message, ModelError, ModelErrorKind, ModelReply, ModelRequest, Price, RequestedCall, Usage};
+use errand_core::{
+    Finish, Message, ModelError, ModelErrorKind, ModelReply, ModelRequest, Price, RequestedCall, SUMMARY_PROMPT, Usage,
+};
 use errand_engine::ports::{DeltaSink, ModelFacts, Models};
 
 /// What the simulated model's tokens cost.
@@ -18,7 +20,7 @@ impl Models for Sim {
     async fn call(&self, request: &ModelRequest, _: &dyn DeltaSink) -> Result<ModelReply, ModelError> {
         let usage = self.usage(request);
         let bad = self.chance(|faults| faults.bad_model);
-        let kind = if bad { self.lock().rng.below(9) } else { 99 };
+        let kind = if bad { self.lock().rng.below(11) } else { 99 };
         // A call that the provider refuses at once costs nothing; any other is paid for from here on.
         if kind == 0 {
             let _ends = self.call_begins(Usage::default());
@@ -39,6 +41,8 @@ impl Models for Sim {
         match kind {
             2 => return Err(failed(ModelErrorKind::Unavailable, None, true)),
             3 => return Err(failed(ModelErrorKind::Garbled, None, true)),
+            9 => return Err(failed(ModelErrorKind::ContextFull, None, true)),
+            10 => return Err(failed(ModelErrorKind::QuotaExhausted, None, true)),
             _ => {}
         }
         let usage = match kind {
@@ -95,10 +99,15 @@ impl Sim {
             }
             _ => {}
         }
+        if request.messages.last() == Some(&Message::user(SUMMARY_PROMPT)) {
+            reply.text = format!("{turns} turns in short");
+            return reply;
+        }
         let calm = state.calm;
         let ends = state.rng.chance(if calm { 700 } else { 120 + turns.min(8) * 110 });
         if ends || request.tools.is_empty() {
-            reply.text = format!("the answer after {turns} turns");
+            let misfit = request.output.is_some() && !calm && state.rng.chance(300);
+            reply.text = format!("{} after {turns} turns", if misfit { "misfit" } else { "the answer" });
             return reply;
         }
         let count = state.rng.between(1, 3);
