@@ -236,7 +236,8 @@ impl Executor {
             let pauses = state.rng.chance(300);
             let cents = state.rng.between(1, 60);
             let tokens = state.rng.between(2_000, 40_000);
-            let context_tokens = state.rng.chance(400).then(|| state.rng.between(500, 3_000));
+            let many = state.faults.many_models;
+            let context_tokens = (many && state.rng.chance(500)).then(|| state.rng.between(500, 3_000));
             let model = |name: &str| ModelChoice {
                 name: name.to_owned(),
                 price: Some(models::PRICE),
@@ -247,9 +248,9 @@ impl Executor {
             let form = OutputSchema { name: "answer".to_owned(), schema: "{}".to_owned() };
             let config = RunConfig {
                 model: model("sim"),
-                fallbacks: if state.rng.chance(400) { vec![model("second"), model("third")] } else { Vec::new() },
-                summarizers: if state.rng.chance(200) { vec![model("short")] } else { Vec::new() },
-                output: state.rng.chance(300).then_some(form),
+                fallbacks: if many && state.rng.chance(500) { vec![model("second"), model("third")] } else { Vec::new() },
+                summarizers: if many && state.rng.chance(300) { vec![model("short")] } else { Vec::new() },
+                output: (many && state.rng.chance(400)).then_some(form),
                 assistant: None,
                 instructions: "do it".to_owned(),
                 tools: tools::specs(),

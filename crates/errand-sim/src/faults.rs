@@ -31,6 +31,8 @@ pub(crate) struct Faults {
     pub(crate) lost_ack: u64,
     /// A model call fails, hangs, lies about its usage or says nonsense.
     pub(crate) bad_model: u64,
+    /// Runs have fall-back models, windows that fill up, and forms that answers must have.
+    pub(crate) many_models: bool,
     /// A tool fails or hangs.
     pub(crate) bad_tool: u64,
     /// Somebody acts from outside at a step of the world.
@@ -79,6 +81,7 @@ impl Faults {
             cancel: some(400),
             skew_ms: if exclusive { 0 } else { some(2_000) },
             depth,
+            many_models: false,
             exclusive,
         }
     }
@@ -104,6 +107,6 @@ impl Faults {
 
     /// The world after the faults have stopped.
     pub(crate) fn calm(&self) -> Self {
-        Self { exclusive: self.exclusive, ..Self::default() }
+        Self { exclusive: self.exclusive, many_models: self.many_models, ..Self::default() }
     }
 }

@@ -20,7 +20,8 @@ impl Models for Sim {
     async fn call(&self, request: &ModelRequest, _: &dyn DeltaSink) -> Result<ModelReply, ModelError> {
         let usage = self.usage(request);
         let bad = self.chance(|faults| faults.bad_model);
-        let kind = if bad { self.lock().rng.below(11) } else { 99 };
+        let kinds = if self.lock().faults.many_models { 11 } else { 9 };
+        let kind = if bad { self.lock().rng.below(kinds) } else { 99 };
         // A call that the provider refuses at once costs nothing; any other is paid for from here on.
         if kind == 0 {
             let _ends = self.call_begins(Usage::default());
