@@ -71,6 +71,9 @@ pub mod sample {
             history: None,
             parent: None,
             withdrawn: None,
+            given: Vec::new(),
+            metadata: Default::default(),
+            surface: None,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Reading order: `args` (the command line), `config` (settings, the only place that reads the environment), `commands`
 //! (one function per command), `host` (the composition root: store, queue, models, tools, workers over one data folder),
-//! `follow` (one run, shown and asked about), `view` and `project` (records → numbered public events → lines), `control`
+//! `follow` (one run, shown and asked about), `view` (numbered public events → lines), `control`
 //! and `operation` (what a second process may ask of the one that owns the folder), `error` (codes and exit status).
 //!
 //! Absent on purpose: what a run is and when it goes on (`errand-core`, `errand-engine`). Tests: in the modules, and
@@ -20,7 +20,6 @@ mod host;
 mod live;
 mod logging;
 mod operation;
-mod project;
 mod signals;
 mod stdin;
 mod summary;

@@ -2,8 +2,8 @@
 
 use crate::files::FileEntry;
 use crate::follow::waits_for;
-use crate::project::bound_name;
 use crate::text;
+use errand_api::events::bound_name;
 use errand_core::{BudgetBound, RunId, RunLog, Status, Usd};
 use serde::Serialize;
 

@@ -1,5 +1,6 @@
 //! Text for people: what may reach a terminal, and how sizes, times and amounts read.
 
+pub(crate) use errand_api::text::{dollars, time};
 use errand_core::{Timestamp, Usd};
 use std::path::Path;
 
@@ -77,13 +78,6 @@ pub(crate) fn duration(millis: u64) -> String {
     }
 }
 
-/// `2026-11-21T10:00:00.000Z`.
-pub(crate) fn time(at: Timestamp) -> String {
-    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-    // Beyond the year 9999 no calendar helps anybody.
-    jiff::Timestamp::from_millisecond(millis).map_or_else(|_| at.to_string(), |time| format!("{time:.3}"))
-}
-
 /// `2026-11-21 10:00:00 UTC`.
 pub(crate) fn time_for_people(at: Timestamp) -> String {
     let full = time(at);
@@ -112,11 +106,6 @@ pub(crate) fn money(spent: Usd, unconfirmed: Usd) -> String {
         Usd::ZERO => spent.to_string(),
         part => format!("{spent} (of which {part} unconfirmed: an answer was lost and its most is booked)"),
     }
-}
-
-/// One spending, for events.
-pub(crate) fn dollars(usd: Usd) -> f64 {
-    usd.nanos() as f64 / 1e9
 }
 
 /// `name` of one, `names` of another number.

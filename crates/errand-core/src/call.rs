@@ -44,6 +44,8 @@ pub enum CallState {
         /// What it may spend.
         slice: Amount,
     },
+    /// Handed to the caller: the run ends with it once its other calls are over.
+    Caller,
     /// It was sent and nobody knows what came of it. A person must say.
     Unknown,
     /// Its outcome is in the log.
@@ -51,6 +53,11 @@ pub enum CallState {
 }
 
 impl CallState {
+    /// True if the run has nothing more to wait for here.
+    pub fn is_over(&self) -> bool {
+        matches!(self, CallState::Done | CallState::Caller)
+    }
+
     /// True while a machine, not a person or the clock, owes the outcome.
     pub fn is_at_work(&self) -> bool {
         matches!(self, CallState::HandedOut { .. } | CallState::SubRun { .. })

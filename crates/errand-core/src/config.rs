@@ -184,6 +184,8 @@ pub enum Executor {
     Timer,
     /// A run of its own, with a slice of this run's budget.
     SubRun,
+    /// The caller. The run ends with the call, and a later run of the thread begins with what came of it.
+    Caller,
 }
 
 /// Whether a person is asked before a call is made.

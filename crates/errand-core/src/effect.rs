@@ -58,7 +58,7 @@ impl Head {
                         CallState::SubRun { run, slice } => Some(Effect::StartRun { call: call.id, run, slice }),
                         CallState::Approval | CallState::Unknown => Some(Effect::Ask { call: call.id }),
                         CallState::Person { .. } => Some(Effect::Ask { call: call.id }),
-                        CallState::Timer { .. } | CallState::Done => None,
+                        CallState::Timer { .. } | CallState::Caller | CallState::Done => None,
                     });
                 }
                 if let Some(time) = self.due.deadline() {

@@ -37,7 +37,7 @@ pub use config::{Approval, AssistantRef, Class, Executor, ModelChoice, OutputSch
 pub use effect::Effect;
 pub use event::{
     BudgetExceeded, BudgetRaised, Cancelled, Compacted, Decided, Decision, Event, Failed, Fault, Forked, History, InputFile,
-    Messaged, ModelFailed, ModelReplied, Observed, Parent, Started, TextSize, UserMessage,
+    Messaged, ModelFailed, ModelReplied, Observed, Parent, Started, Surface, TextSize, UserMessage,
 };
 pub use head::{BudgetBound, ContextSize, Due, Faults, Head, ModelTask, Status, Totals};
 pub use id::{CallId, Hash, InvalidHash, InvalidId, Nonce, RunId};
@@ -53,4 +53,4 @@ pub use record::{Booked, Consumed, Record, RecordError, SCHEMA, Sealed};
 pub use replay::{Divergence, Replayed, replay, verify};
 pub use run::{Input, Left, Rejection, Run};
 pub use time::Timestamp;
-pub use transcript::{SUMMARY_NOTE, SUMMARY_PROMPT};
+pub use transcript::{SUMMARY_NOTE, SUMMARY_PROMPT, answered, unanswered};

@@ -106,7 +106,7 @@ impl RunLog {
                 let outcome = Outcome::Ok { text: "the time has come".to_owned() };
                 Some((Observation::free(call.id, outcome), None))
             }
-            CallState::Timer { .. } | CallState::Approval | CallState::Unknown | CallState::Done => None,
+            CallState::Timer { .. } | CallState::Approval | CallState::Unknown | CallState::Caller | CallState::Done => None,
         }
     }
 

@@ -221,6 +221,9 @@ impl Run {
         if calls.iter().all(|call| call.state == CallState::Done) {
             head.due = Due::Calls { calls };
             self.model_due(head, None);
+        } else if calls.iter().all(|call| call.state.is_over()) {
+            head.due = Due::Calls { calls };
+            self.end(head, Status::Done);
         } else {
             self.make_calls_due(head, calls);
         }

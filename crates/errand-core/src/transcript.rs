@@ -1,7 +1,7 @@
 //! The conversation, made from the log: what the model is sent.
 
 use crate::event::{Compacted, Event, ModelReplied, TextSize};
-use crate::{CallId, Due, Message, ModelRequest, ModelTask, RequestedCall, RunLog, Verdict};
+use crate::{CallId, CallState, Due, Message, ModelRequest, ModelTask, RequestedCall, RunLog, Verdict};
 
 /// What the model is told in front of the result of a call whose arguments a person changed.
 pub(crate) const EDITED_NOTE: &str = "[errand] A person changed the arguments of this call to:";
@@ -42,7 +42,7 @@ impl RunLog {
         }
         Some(ModelRequest {
             model: self.run.model().name.clone(),
-            messages,
+            messages: answered(messages),
             tools: config.tools.iter().map(|tool| tool.definition.clone()).collect(),
             max_output_tokens,
             output: config.output.clone().filter(|_| task == ModelTask::Turn),
@@ -93,13 +93,13 @@ impl RunLog {
 
     /// The conversation as it was after record `last`, shortened where it was by then.
     fn said_through(&self, last: u64) -> Vec<Message> {
-        let mut messages = vec![self.started().opening()];
-        let mut from = 1;
-        if let Some(compacted) = self.compacted() {
-            messages.push(summary(&compacted.reply.text));
-            from = compacted.through;
-        }
-        self.say(from, last, &mut messages);
+        let Some(compacted) = self.compacted() else {
+            let mut messages = self.started().opening_messages();
+            self.say(1, last, &mut messages);
+            return messages;
+        };
+        let mut messages = vec![self.started().opening(), summary(&compacted.reply.text)];
+        self.say(compacted.through, last, &mut messages);
         messages
     }
 
@@ -118,6 +118,12 @@ impl RunLog {
         }
     }
 
+    /// True if the run ended with this call handed to its caller.
+    fn is_with_caller(&self, id: CallId) -> bool {
+        let left = |call: &crate::PendingCall| call.id == id && call.state == CallState::Caller;
+        self.run.head.status.is_ended() && self.run.head.due.calls().iter().any(left)
+    }
+
     fn say_reply(&self, number: u64, replied: &ModelReplied, messages: &mut Vec<Message>) {
         let calls: Vec<RequestedCall> = (0u32..)
             .zip(&replied.reply.calls)
@@ -133,6 +139,7 @@ impl RunLog {
                 Verdict::Refused { code, error } => (format!("error {code}: {error}"), true),
                 Verdict::Accepted { .. } => match self.observation(id) {
                     Some(observation) => observation.outcome.shown(),
+                    None if self.is_with_caller(id) => continue,
                     // Every call needs an answer before the conversation can go on in a later run of the thread.
                     None if self.run.head.status.is_ended() => ("the run ended before this call did".to_owned(), true),
                     None => continue,
@@ -146,6 +153,44 @@ impl RunLog {
         }
         messages.extend(replied.note().map(Message::user));
     }
+}
+
+/// The conversation with an answer to every call that it leaves open: providers take no other. Calls that were handed to
+/// a caller can be left open, if the conversation goes on without what came of them.
+pub fn answered(messages: Vec<Message>) -> Vec<Message> {
+    let mut whole = Vec::with_capacity(messages.len());
+    let mut open: Vec<(String, String)> = Vec::new();
+    for message in messages {
+        match &message {
+            Message::Tool { call_id, .. } => open.retain(|(id, _)| id != call_id),
+            _ => whole.extend(open.drain(..).map(left_open)),
+        }
+        if let Message::Assistant { calls, .. } = &message {
+            open.extend(calls.iter().map(|call| (call.id.clone(), call.name.clone())));
+        }
+        whole.push(message);
+    }
+    whole.extend(open.drain(..).map(left_open));
+    whole
+}
+
+fn left_open((call_id, name): (String, String)) -> Message {
+    Message::Tool { call_id, name, text: "the caller gave no result of this call".to_owned(), is_error: true }
+}
+
+/// The calls of a conversation that nobody has answered, with the names of their tools.
+pub fn unanswered(messages: &[Message]) -> Vec<(String, String)> {
+    let mut open: Vec<(String, String)> = Vec::new();
+    for message in messages {
+        match message {
+            Message::Assistant { calls, .. } => {
+                open.extend(calls.iter().map(|call| (call.id.clone(), call.name.clone())));
+            }
+            Message::Tool { call_id, .. } => open.retain(|(id, _)| id != call_id),
+            Message::System { .. } | Message::User { .. } => {}
+        }
+    }
+    open
 }
 
 fn summary(text: &str) -> Message {

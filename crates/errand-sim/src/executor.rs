@@ -277,6 +277,9 @@ impl Executor {
                 history: None,
                 parent: None,
                 withdrawn: None,
+                given: Vec::new(),
+                metadata: Default::default(),
+                surface: None,
             };
             (run, started)
         };

@@ -61,7 +61,7 @@ pub(crate) struct Sim {
 impl Sim {
     pub(crate) fn new(seed: u64, traced: bool) -> Self {
         let mut rng = Rng::new(seed);
-        let faults = Faults { many_models: seed % 4 == 0, ..Faults::draw(&mut rng) };
+        let faults = Faults { many_models: seed.is_multiple_of(4), ..Faults::draw(&mut rng) };
         let drawn = faults.clone();
         let state = State {
             rng,

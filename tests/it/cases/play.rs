@@ -86,6 +86,9 @@ impl<'a> Play<'a> {
             history: None,
             parent: None,
             withdrawn: None,
+            given: Vec::new(),
+            metadata: Default::default(),
+            surface: None,
         }
     }
 

@@ -5,12 +5,12 @@ use super::{Context, run_id};
 use crate::args::{Events, Files, RunArg, Runs, StatusName};
 use crate::error::{Error, Exit};
 use crate::files::{Workspace, save};
-use crate::project::{Projector, PublicEvent};
 use crate::summary::Summary;
 use crate::text;
 use crate::toolbox::Toolbox;
 use crate::view::lines::{Tone, lines};
 use crate::view::{Audience, print, print_json};
+use errand_api::events::{Projector, PublicEvent};
 use errand_core::{Approval, RunId, RunLog};
 use errand_engine::ports::{RunFilter, RunSummary, Store};
 use errand_store_local::DataFolder;
@@ -132,7 +132,7 @@ fn show_event(context: &Context, event: &PublicEvent) {
         return print_json(event);
     }
     let mut shown: Vec<String> = lines(event, false).into_iter().map(|(_, line)| line).collect();
-    if let crate::project::Kind::RunDone { .. } = event.kind {
+    if let errand_api::events::Kind::RunDone { .. } = event.kind {
         shown.push("done".to_owned());
     }
     let text = shown.join("\n");

@@ -134,7 +134,19 @@ pub(crate) async fn started(
     };
     tell_copying(files);
     let (workspace, files) = host.tools.import(run, base, files).await?;
-    Ok(Started { images: Vec::new(), config, task, files, workspace, history, parent: None, withdrawn: None })
+    Ok(Started {
+        images: Vec::new(),
+        config,
+        task,
+        files,
+        workspace,
+        history,
+        parent: None,
+        withdrawn: None,
+        given: Vec::new(),
+        metadata: Default::default(),
+        surface: None,
+    })
 }
 
 /// Copying takes more than a moment from about this size on, in bytes.

@@ -1,7 +1,7 @@
 //! Events as lines for people. Pure: the same event always reads the same.
 
-use crate::project::{Kind, PublicEvent};
 use crate::text::{count, duration, neutral, one_line, plural};
+use errand_api::events::{Kind, PublicEvent};
 use serde_json::Value;
 
 /// How a piece of text is meant.

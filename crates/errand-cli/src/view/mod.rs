@@ -3,8 +3,8 @@
 pub(crate) mod lines;
 
 use crate::live::Live;
-use crate::project::{Kind, Projector, PublicEvent};
 use crate::text;
+use errand_api::events::{Kind, Projector, PublicEvent};
 use errand_core::{RunId, Sealed};
 use errand_engine::ports::Delta;
 use lines::Tone;

@@ -24,7 +24,7 @@ pub use messaged::{Messaged, UserMessage};
 pub use model_failed::ModelFailed;
 pub use model_replied::{Fault, ModelReplied};
 pub use observed::Observed;
-pub use started::{History, InputFile, Parent, Started};
+pub use started::{History, InputFile, Parent, Started, Surface};
 
 use crate::Hash;
 use serde::{Deserialize, Serialize};

@@ -117,7 +117,7 @@ impl ModelReplied {
         let mut pending: Vec<PendingCall> =
             calls.into_iter().map(|(id, spec, verdict)| pending(run, head, id, spec, verdict, &mut grant)).collect();
         share_time(&mut pending);
-        run.make_calls_due(head, pending);
+        run.go_on_after_calls(head, pending);
         Ok(())
     }
 
@@ -205,6 +205,7 @@ fn pending(run: &Run, head: &Head, id: CallId, spec: &ToolSpec, verdict: &Verdic
         Executor::Person => CallState::Person { until },
         Executor::Timer => CallState::Timer { at: until.unwrap_or(run.at) },
         Executor::SubRun => CallState::SubRun { run: run.sub_run_id(id), slice: grant.take(share) },
+        Executor::Caller => CallState::Caller,
         Executor::Worker | Executor::Inline => run.hand_out(head, spec),
     };
     PendingCall { id, tool: spec.definition.name.clone(), class, state }

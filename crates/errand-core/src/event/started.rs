@@ -2,7 +2,7 @@ use crate::{
     Allowance, CallId, ContextSize, Due, Faults, Hash, Head, Image, Message, Run, RunConfig, RunId, Snapshot, Status, Totals,
 };
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Record 1: what is to be done, with what, and on whose behalf.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,25 @@ pub struct Started {
     /// Set if the run was stopped before it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<String>,
+    /// The conversation as the caller gave it, with the task in its place, where there is more to it than the task. It
+    /// may end with results of calls that the caller made. The task is then what lists show and summaries keep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given: Vec<Message>,
+    /// What the caller wants to know the run by. It says nothing to the engine or the model.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// How the run was asked for, for the surface that shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surface: Option<Surface>,
+}
+
+/// What the surface that accepted a run has to know later to show it in its own form. It says nothing to anybody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Surface {
+    /// Which one, with the version of its form.
+    pub name: String,
+    /// What it has to know, in the form that it chose.
+    pub content: String,
 }
 
 /// A file the user gave.
@@ -83,7 +102,7 @@ impl Started {
             model: 0,
             summarizer: 0,
             // A conversation that begins long may have to be shortened before its first turn.
-            turns: self.history.as_ref().map_or(0, |_| 2),
+            turns: if self.history.is_some() || !self.given.is_empty() { 2 } else { 0 },
             workspace: self.workspace,
             taint: BTreeSet::new(),
             parent: self.parent.as_ref().map(|parent| parent.run),
@@ -97,7 +116,12 @@ impl Started {
         head
     }
 
-    /// The message that opens the conversation of this run.
+    /// What stands at the beginning of this run's conversation.
+    pub fn opening_messages(&self) -> Vec<Message> {
+        if self.given.is_empty() { vec![self.opening()] } else { self.given.clone() }
+    }
+
+    /// The task as a message: what opens the conversation of this run, and what a summary leaves word for word.
     pub fn opening(&self) -> Message {
         let mut text = self.task.clone();
         if !self.files.is_empty() {
@@ -116,8 +140,10 @@ impl Started {
             context.add_many(history.bytes, history.messages);
             context.add_images(history.images);
         }
-        context.add(self.opening().bytes());
-        context.add_images(u32::try_from(self.images.len()).unwrap_or(u32::MAX));
+        for message in self.opening_messages() {
+            context.add(message.bytes());
+            context.add_images(u32::try_from(message.images().len()).unwrap_or(u32::MAX));
+        }
         context
     }
 }

@@ -77,6 +77,9 @@ pub(super) fn started() -> Started {
         history: None,
         parent: None,
         withdrawn: None,
+        given: Vec::new(),
+        metadata: Default::default(),
+        surface: None,
     }
 }
 

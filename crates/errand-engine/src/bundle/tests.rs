@@ -38,6 +38,9 @@ fn told(run: RunId, history: Option<History>) -> RunLog {
         history,
         parent: None,
         withdrawn: None,
+        given: Vec::new(),
+        metadata: Default::default(),
+        surface: None,
     };
     let mut log = RunLog::begin(run, started, Timestamp::from_millis(5), MAKING);
     let key = ItemKey::Message { id: "a".to_owned() };

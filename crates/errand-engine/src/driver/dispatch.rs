@@ -173,6 +173,9 @@ impl Driver {
             history: Some(self.history_of(log).await?),
             parent: None,
             withdrawn: None,
+            given: Vec::new(),
+            metadata: Default::default(),
+            surface: None,
         };
         self.create(run, started).await
     }
@@ -181,6 +184,7 @@ impl Driver {
     pub async fn history_of(&self, log: &RunLog) -> Result<History, Error> {
         let mut messages = if log.compacted().is_some() { Vec::new() } else { self.history(log).await? };
         messages.extend(log.conversation());
+        let messages = errand_core::answered(messages);
         Ok(History {
             run: log.run.id,
             number: log.run.number,
@@ -219,6 +223,9 @@ fn sub_run_started(log: &RunLog, call: CallId, slice: errand_core::Amount) -> St
         history: None,
         parent: Some(Parent { run: log.run.id, call, depth }),
         withdrawn: None,
+        given: Vec::new(),
+        metadata: Default::default(),
+        surface: None,
     }
 }
 

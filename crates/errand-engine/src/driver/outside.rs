@@ -267,6 +267,7 @@ fn stands(state: &CallState) -> &'static str {
         CallState::Person { .. } => "it waits for an answer",
         CallState::Timer { .. } => "it waits for the clock",
         CallState::SubRun { .. } => "a sub-run carries it out",
+        CallState::Caller => "it was handed to the caller",
         CallState::Unknown => "somebody must say whether it took hold",
         CallState::Done => "it is done",
     }

@@ -80,6 +80,9 @@ impl Driver {
             if spec.executor == Executor::SubRun && log.run.head.depth >= limits.depth {
                 return refused("too_deep", format!("runs nest at most {} deep: do this yourself", limits.depth));
             }
+            if spec.executor == Executor::Caller {
+                return object_or_refused(&call.arguments);
+            }
             self.tools.check(spec, &call.arguments, self.world.now())
         };
         reply.calls.iter().enumerate().map(check).collect()
@@ -148,6 +151,14 @@ fn timed_out(timeout_ms: u64) -> ModelError {
         message: format!("the model did not finish its reply within {} s", timeout_ms / 1000),
         retry_after_ms: None,
         may_be_charged: true,
+    }
+}
+
+/// A caller checks the arguments of its own tools. What is no JSON object cannot even be handed to it.
+fn object_or_refused(arguments: &str) -> Verdict {
+    match serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(arguments) {
+        Ok(_) => Verdict::ACCEPTED,
+        Err(error) => refused("arguments_invalid", format!("the arguments are not a JSON object: {error}")),
     }
 }
 

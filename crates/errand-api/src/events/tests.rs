@@ -42,6 +42,9 @@ fn begun() -> RunLog {
         history: None,
         parent: None,
         withdrawn: None,
+        given: Vec::new(),
+        metadata: Default::default(),
+        surface: None,
     };
     RunLog::begin(RunId::new(Timestamp::from_millis(1), 1), started, Timestamp::from_millis(1), MAKING)
 }
@@ -159,8 +162,8 @@ fn a_call_is_named_as_commands_take_it_and_edited_arguments_are_shown() {
 #[test]
 fn every_type_is_documented() {
     let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/events.md")).unwrap();
-    let source = include_str!("../project.rs");
-    let body = source.split("pub(crate) enum Kind {").nth(1).and_then(|rest| rest.split("\n}\n").next()).unwrap();
+    let source = include_str!("../events.rs");
+    let body = source.split("pub enum Kind {").nth(1).and_then(|rest| rest.split("\n}\n").next()).unwrap();
     let variants = body.lines().filter_map(|line| line.strip_prefix("    ")?.strip_suffix(" {"));
     let mut count = 0;
     for variant in variants.filter(|variant| variant.starts_with(char::is_uppercase)) {

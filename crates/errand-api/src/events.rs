@@ -12,26 +12,30 @@ use errand_core::{
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// What names of scripts begin with: answers of such a model come from a script, and people must be shown that.
+pub const SCRIPTED: &str = "scripted/";
+
 /// One numbered event of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct PublicEvent {
+pub struct PublicEvent {
     /// What happened, and the word for it.
     #[serde(flatten)]
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// Its number in the run, from 1.
-    pub(crate) seq: u64,
+    pub seq: u64,
     /// The run.
-    pub(crate) run: RunId,
+    pub run: RunId,
     /// The record it comes from.
-    pub(crate) record: u64,
+    pub record: u64,
     /// When that record was made: RFC 3339, UTC.
-    pub(crate) at: String,
+    pub at: String,
 }
 
 /// What happened.
+#[expect(missing_docs, reason = "docs/guide/events.md tells each kind and field, and a test compares")]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum Kind {
+pub enum Kind {
     RunStarted {
         task: String,
         model: String,
@@ -176,7 +180,7 @@ struct Asked {
 
 /// Turns a run's records, in order, into its events.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Projector {
+pub struct Projector {
     seq: u64,
     run: Option<RunId>,
     calls: BTreeMap<CallId, Asked>,
@@ -189,12 +193,12 @@ pub(crate) struct Projector {
 
 impl Projector {
     /// For the run `run`; a fork's shared records count as its own.
-    pub(crate) fn new(run: RunId) -> Self {
+    pub fn new(run: RunId) -> Self {
         Self { run: Some(run), ..Self::default() }
     }
 
     /// The events of the next record.
-    pub(crate) fn push(&mut self, record: &Record) -> Vec<PublicEvent> {
+    pub fn push(&mut self, record: &Record) -> Vec<PublicEvent> {
         let mut kinds = self.happened(record);
         if !record.books.is_empty() || record.head.status.is_ended() {
             kinds.push(usage(&record.head));
@@ -210,7 +214,7 @@ impl Projector {
     }
 
     /// The tool that a call named.
-    pub(crate) fn tool(&self, call: CallId) -> &str {
+    pub fn tool(&self, call: CallId) -> &str {
         self.calls.get(&call).map_or("", |asked| &asked.tool)
     }
 
@@ -346,7 +350,7 @@ impl Projector {
                 CallState::Person { until } => Kind::QuestionAsked { call, arguments, until: until.map(text::time) },
                 CallState::Timer { at } => Kind::TimerSet { call, until: text::time(*at) },
                 CallState::Unknown => Kind::OutcomeUnknown { call, tool, arguments },
-                CallState::HandedOut { .. } | CallState::SubRun { .. } | CallState::Done => continue,
+                CallState::HandedOut { .. } | CallState::SubRun { .. } | CallState::Caller | CallState::Done => continue,
             };
             self.announced.insert(call, pending.state.clone());
             kinds.push(kind);
@@ -363,7 +367,7 @@ fn run_started(started: &Started) -> Kind {
     Kind::RunStarted {
         task: started.task.clone(),
         model: config.model.name.clone(),
-        scripted: config.model.name.starts_with(errand_models::PREFIX),
+        scripted: config.model.name.starts_with(SCRIPTED),
         tools: config.tools.iter().map(|tool| tool.definition.name.clone()).collect(),
         files: started.files.iter().map(|file| file.path.clone()).collect(),
         after: started.history.as_ref().map(|history| history.run),
@@ -402,7 +406,7 @@ fn answer(record: &Record) -> String {
 }
 
 /// The stable word for a bound of the budget.
-pub(crate) fn bound_name(bound: errand_core::BudgetBound) -> &'static str {
+pub fn bound_name(bound: errand_core::BudgetBound) -> &'static str {
     match bound {
         errand_core::BudgetBound::Usd => "usd",
         errand_core::BudgetBound::Tokens => "tokens",
