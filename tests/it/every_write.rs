@@ -125,6 +125,9 @@ fn started() -> Started {
         history: None,
         parent: None,
         withdrawn: None,
+        given: Vec::new(),
+        metadata: Default::default(),
+        surface: None,
     }
 }
 

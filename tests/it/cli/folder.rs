@@ -140,6 +140,9 @@ fn begin_at(user: &User, run: RunId, at: Timestamp, (model, endpoint): (&str, Op
         history: None,
         parent: None,
         withdrawn: None,
+        given: Vec::new(),
+        metadata: Default::default(),
+        surface: None,
     };
     let log = RunLog::begin(run, started, at, Making { made_under: 0, attempt: 0, maker: Nonce(1) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
