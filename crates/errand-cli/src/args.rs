@@ -76,8 +76,8 @@ pub(crate) enum Command {
     Doctor,
     /// Show a scripted errand on the real engine and the real sandbox
     Demo(Demo),
-    /// List the tools that runs can use
-    Tools,
+    /// List the tools that runs can use, or show one; `check` looks at a folder of tools
+    Tools(Tools),
     /// Carry out many runs and tell what they cost, for `cargo xtask bench`
     #[command(hide = true)]
     Bench(RunOptions),
@@ -120,6 +120,9 @@ pub(crate) struct RunOptions {
     /// Folder with scripts for scripted/NAME [variable: ERRAND_SCRIPT_DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) script_dir: Option<PathBuf>,
+    /// Folder with tools of your own; may be given several times [variable: ERRAND_TOOL_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tool_dir: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -208,6 +211,9 @@ pub(crate) struct Carry {
     /// Folder with scripts for scripted/NAME [variable: ERRAND_SCRIPT_DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) script_dir: Option<PathBuf>,
+    /// Folder with tools of your own; may be given several times [variable: ERRAND_TOOL_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tool_dir: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Default, Args)]
@@ -394,6 +400,27 @@ pub(crate) struct Demo {
     pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) options: RunOptions,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Tools {
+    #[command(subcommand)]
+    pub(crate) command: Option<ToolsCommand>,
+    /// Show this tool in full
+    pub(crate) name: Option<String>,
+    /// Folder with tools of your own; may be given several times [variable: ERRAND_TOOL_DIR]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tool_dir: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ToolsCommand {
+    /// Check every manifest of a folder and tell all problems at once; nothing is started
+    Check {
+        /// The folder
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 //! environment; everything else is handed what it needs.
 
 mod file;
+mod vault;
 
 use crate::args::{Carry, Global, RunOptions};
 use crate::error::Error;
@@ -9,8 +10,10 @@ use crate::text;
 use errand_core::{Budget, Usd, WhenExceeded};
 use errand_models::{Dialect, Secret};
 use file::File;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+pub(crate) use vault::Keys;
 
 /// The environment, as far as anybody asks for it.
 pub(crate) trait Environment {
@@ -57,6 +60,10 @@ pub(crate) struct Config {
     pub(crate) file: Option<PathBuf>,
     /// Where to look for interpreters that the system lacks.
     pub(crate) search_path: Option<OsString>,
+    /// Folders with tools of the user.
+    pub(crate) tool_dirs: Vec<PathBuf>,
+    /// Files that hold secrets of tools, by the secrets' names; the variable `ERRAND_SECRET_NAME` goes before.
+    pub(crate) secret_files: BTreeMap<String, PathBuf>,
     /// Who decides here, for the record.
     pub(crate) user: String,
 }
@@ -130,6 +137,7 @@ impl Config {
         let options = RunOptions {
             model_base_url: carry.model_base_url.clone(),
             script_dir: carry.script_dir.clone(),
+            tool_dir: carry.tool_dir.clone(),
             ..RunOptions::default()
         };
         Self::resolve(global, &options, environment)
@@ -163,12 +171,25 @@ impl Config {
             tools: list(&options.tools, "ERRAND_TOOLS", &file.tools),
             allow_addresses: list(&global.allow_address, "ERRAND_ALLOW_ADDRESSES", &file.allow_addresses)
                 .unwrap_or_default(),
+            tool_dirs: tool_dirs(options, &file, environment),
+            secret_files: file.secrets.clone(),
             // https://no-color.org: any value that is not empty.
             color: environment.path("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb"),
             file: path,
             search_path: environment.path("PATH").map(PathBuf::into_os_string),
             user: variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "user".to_owned()),
         })
+    }
+}
+
+/// The first that is given of the flag, the variable (paths as in PATH) and the file.
+fn tool_dirs(options: &RunOptions, file: &File, environment: &dyn Environment) -> Vec<PathBuf> {
+    if !options.tool_dir.is_empty() {
+        return options.tool_dir.clone();
+    }
+    match environment.path("ERRAND_TOOL_DIR") {
+        Some(paths) => std::env::split_paths(&paths).filter(|path| !path.as_os_str().is_empty()).collect(),
+        None => file.tool_dir.clone(),
     }
 }
 
@@ -192,7 +213,7 @@ fn model_settings(
     environment: &dyn Environment,
 ) -> Result<errand_models::Settings, Error> {
     let variable = |name: &str| environment.text(name).map(|value| value.trim().to_owned());
-    let mut prices = std::collections::BTreeMap::new();
+    let mut prices = BTreeMap::new();
     for (name, price) in &file.prices {
         let price = price.nanos().ok_or_else(|| {
             Error::new("config_invalid", format!("the price of `{name}` in errand.toml is negative or not a number"))

@@ -80,7 +80,11 @@ const USAGE: &[&str] = &[
     "task_empty",
     "task_not_text",
     "task_too_long",
+    "tool_manifest_broken",
     "tool_named_twice",
+    "tool_secret_in_clear",
+    "tool_secret_missing",
+    "tools_elsewhere",
     "unknown_tool",
 ];
 
@@ -115,6 +119,9 @@ impl Error {
             "model_auth" => "set OPENAI_API_KEY, or ERRAND_MODEL_API_KEY with --model-base-url",
             "model_unknown" => "`errand doctor` tells which models can be used here",
             "price_unknown" => "give `--budget none --budget-tokens N`, or the price in errand.toml",
+            "tool_manifest_broken" | "tool_secret_in_clear" => {
+                "`errand tools check DIR` tells all problems of a folder; docs/guide/tools.md shows how tools are written"
+            }
             "data_held" => "`errand runs`, `events`, `show`, `files`, `replay` and `verify` work beside it",
             "sandbox_tier_unavailable" | "sandbox_unavailable" => {
                 "`errand doctor` tells which checks failed and how to repair them"

@@ -79,6 +79,12 @@ impl Host {
                 tracing::warn!(%run, model = log.run.config.model.name, "left alone: its model is not to be had with these settings");
                 continue;
             }
+            if let Ok(log) = self.driver.load(run).await
+                && !self.driver.has_tools(&log.run.config.tools)
+            {
+                tracing::warn!(%run, "left alone: its tools are not to be had with these settings");
+                continue;
+            }
             // A run that is damaged, or that a newer version wrote, does not keep the others from going on.
             if let Err(error) = self.driver.revive(run).await {
                 tracing::warn!(%run, code = error.code(), %error, "an unfinished run cannot be carried on");
@@ -99,7 +105,7 @@ impl Host {
         for run in self.unfinished().await? {
             // One that cannot be read is left to whoever asks for it.
             let Ok(log) = self.driver.load(run).await else { continue };
-            if !self.driver.serves(&log.run.config.model) {
+            if !self.driver.serves(&log.run.config.model) || !self.driver.has_tools(&log.run.config.tools) {
                 continue;
             }
             let head = &log.run.head;
@@ -108,6 +114,23 @@ impl Host {
             }
         }
         Ok(able)
+    }
+
+    /// Why a run cannot go on here, if its tools are not those that it began with.
+    pub(crate) fn lacks_tools(&self, log: &errand_core::RunLog) -> Result<(), Error> {
+        let tools = &log.run.config.tools;
+        if self.driver.has_tools(tools) {
+            return Ok(());
+        }
+        let lacking = tools.iter().filter(|tool| !self.driver.has_tools(std::slice::from_ref(tool)));
+        let names: Vec<&str> = lacking.map(|tool| tool.definition.name.as_str()).take(10).collect();
+        let message = format!(
+            "{} was begun with tools that these settings do not have, or have changed since: {}; give the --tool-dir that \
+             it was begun with, or begin a new run",
+            log.run.id,
+            names.join(", ")
+        );
+        Err(Error::new("tools_elsewhere", message))
     }
 
     /// Lets go: nothing new begins, what is under way gets a few seconds, the rest is handed back, the store is closed.
@@ -126,6 +149,7 @@ impl Host {
             let _ = tokio::time::timeout(HAND_BACK, finished(&mut self.workers)).await;
             self.workers.abort_all();
         }
+        self.tools.close().await;
         // Before the store has its last word, for which a disk that a run has filled needs room.
         self.tools.clear();
         Ok(self.folder.close().await?)

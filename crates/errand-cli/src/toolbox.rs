@@ -1,14 +1,18 @@
 //! The tools of a laptop: the built-in ones, with boxes on this machine.
 
-use crate::config::Config;
+use crate::config::{Config, Keys};
 use crate::error::Error;
 use errand_core::{InputFile, RunId, Snapshot, ToolSpec};
 use errand_engine::ports::{Blobs, Tools};
 use errand_sandbox::EngineConfig;
 use errand_store_local::LocalBlobs;
-use errand_tools::{Network, Registry, ToolBox, Workspaces};
+use errand_tools::{AddedSettings, ManifestError, Network, Registry, ToolBox, Workspaces};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long servers may take to end by themselves.
+const SERVERS_END: Duration = Duration::from_millis(900);
 
 /// The tools, and the workspaces of the runs at work here.
 pub(crate) struct Toolbox {
@@ -25,7 +29,7 @@ impl Toolbox {
         let workspaces =
             Workspaces::at(root, boxes, Arc::clone(blobs) as Arc<dyn Blobs>).map_err(|error| workspace(&error))?;
         let network = Network::new(&config.allow_addresses).map_err(|error| Error::chain(error.code(), &error))?;
-        Ok(Self { registry: Arc::new(registry()?), workspaces: Arc::new(workspaces), network: Arc::new(network) })
+        Ok(Self { registry: Arc::new(registry(config)?), workspaces: Arc::new(workspaces), network: Arc::new(network) })
     }
 
     /// Removes the scratch of all runs; their snapshots stay.
@@ -41,17 +45,17 @@ impl Toolbox {
         Arc::new(ToolBox::new(Arc::clone(&self.registry), Arc::clone(&self.workspaces), network))
     }
 
-    /// The tools called `names`; the default set if none are named.
-    pub(crate) fn specs(&self, names: Option<&[String]>) -> Result<Vec<ToolSpec>, Error> {
-        match names {
-            None => Ok(self.registry.default_set()),
-            Some(names) => self.registry.specs(names).map_err(|error| Error::chain(error.code(), &error)),
-        }
+    /// The tools of a new run: those called `names`; all that do real work if none are named. Starts the servers that it
+    /// may need.
+    pub(crate) async fn offer(&self, names: Option<&[String]>) -> Result<Vec<ToolSpec>, Error> {
+        self.registry.offer(names).await.map_err(|error| added(&error))
     }
 
-    /// All tools there are, and for how long the result of a pure call is kept, in seconds.
-    pub(crate) fn known() -> Result<Vec<(ToolSpec, Option<u32>)>, Error> {
-        Ok(registry()?.all().map(|(spec, cache_ttl_s)| (spec.clone(), cache_ttl_s)).collect())
+    /// Ends the servers that were started.
+    pub(crate) async fn close(&self) {
+        if tokio::time::timeout(SERVERS_END, self.registry.close()).await.is_err() {
+            tracing::warn!("an MCP server was ended before it could end by itself");
+        }
     }
 
     /// Copies files into the workspace of a new run. `base` is the workspace it goes on from; a file of the same name
@@ -73,8 +77,20 @@ pub(crate) fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig { search_path: config.search_path.clone(), ..EngineConfig::default() }
 }
 
-fn registry() -> Result<Registry, Error> {
-    Registry::built_in().map_err(|error| Error::chain(error.code(), &error))
+/// The tools there are with these settings. Nothing is started.
+pub(crate) fn registry(config: &Config) -> Result<Registry, Error> {
+    added_registry(config).map_err(|error| added(&error))
+}
+
+/// The same, with all that is wrong.
+pub(crate) fn added_registry(config: &Config) -> Result<Registry, ManifestError> {
+    let settings = AddedSettings { folders: config.tool_dirs.clone(), vault: Arc::new(Keys::new(config)) };
+    Registry::with_added(&settings)
+}
+
+/// What is wrong with the tools.
+pub(crate) fn added(error: &ManifestError) -> Error {
+    Error::chain(error.code(), error)
 }
 
 /// What went wrong with a run's files.

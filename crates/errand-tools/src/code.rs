@@ -59,6 +59,12 @@ impl From<Shell> for Program {
     }
 }
 
+impl From<Exec> for Program {
+    fn from(exec: Exec) -> Self {
+        Self { exec, files: Vec::new() }
+    }
+}
+
 /// What a call may use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {

@@ -14,6 +14,7 @@
 //! need no box work where none can be made; tools that need one fail with `sandbox_unavailable`. Workspaces need Linux, as boxes do. Unit tests stand
 //! beside the code; what needs a workspace or a real box is tested in `tests/`.
 
+mod added;
 mod answer;
 mod arguments;
 mod built_in;
@@ -24,19 +25,25 @@ mod code;
 mod execute;
 mod files;
 mod manifest;
+mod mcp;
 mod net;
 mod registry;
+mod schema;
+mod secret;
 mod text;
 mod time;
 mod toolbox;
 mod web;
 mod workspace;
 
+pub use added::{AddedSettings, Problem, ProblemKind};
 pub use answer::{SchemaError, check_schema};
 pub use arguments::Refused;
 pub use manifest::{Error as ManifestError, Manifest};
+pub use mcp::McpError;
 pub use net::{AllowError, Network};
-pub use registry::Registry;
+pub use registry::{Listed, Registry};
+pub use secret::{Missing, Secret, Vault};
 pub use toolbox::ToolBox;
 pub use workspace::{
     Error as WorkspaceError, FILES_MAX, Fetched, FileMade, IMPORT_BYTES_MAX, Workspaces, fetch_all, fetch_file, files_made,

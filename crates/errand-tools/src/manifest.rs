@@ -1,8 +1,12 @@
 //! What a tool says of itself: the files in `schemas/tools/`, built into the program.
 
+use crate::added::{Problem, ProblemKind};
+use crate::mcp::McpError;
+use crate::secret::Missing;
 use errand_core::{Approval, Class, Executor, ToolDefinition, ToolSpec};
 use serde::Deserialize;
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// The built-in manifests by name, in the order in which models and people are shown them.
 pub(crate) const BUILT_IN: [(&str, &str); 9] = [
@@ -108,6 +112,30 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// What is wrong with tools that a user added.
+    #[error("{}", list(problems))]
+    Added {
+        /// All of it.
+        problems: Vec<Problem>,
+    },
+    /// A tool cannot be used without a secret.
+    #[error("tool {name:?} ({}) cannot be used: {missing}", file.display())]
+    SecretMissing {
+        /// The tool, or the server.
+        name: String,
+        /// Its manifest.
+        file: PathBuf,
+        /// Which, and what to do.
+        missing: Missing,
+    },
+    /// An MCP server cannot be used.
+    #[error(transparent)]
+    Mcp(#[from] McpError),
+}
+
+fn list(problems: &[Problem]) -> String {
+    let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    format!("tools that were added cannot be used:\n  {}", shown.join("\n  "))
 }
 
 impl Error {
@@ -117,6 +145,12 @@ impl Error {
             Error::Broken { .. } => "tool_manifest_broken",
             Error::Unknown { .. } => "unknown_tool",
             Error::Twice { .. } => "tool_named_twice",
+            // The worst comes first: a secret in the clear.
+            Error::Added { problems } => {
+                problems.iter().map(|problem| problem.kind).max().unwrap_or(ProblemKind::Broken).code()
+            }
+            Error::Mcp(error) => error.code(),
+            Error::SecretMissing { .. } => "tool_secret_missing",
         }
     }
 }

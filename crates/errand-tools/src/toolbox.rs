@@ -25,6 +25,17 @@ impl ToolBox {
     pub fn new(registry: Arc<Registry>, workspaces: Arc<Workspaces>, network: Arc<Network>) -> Self {
         Self { registry, services: Services { workspaces, network }, cache: Cache::default() }
     }
+
+    /// The outcome without any secret that a tool was given.
+    fn masked(&self, outcome: Outcome) -> Outcome {
+        let mask = |text| self.registry.masks.mask(text);
+        match outcome {
+            Outcome::Ok { text } => Outcome::Ok { text: mask(text) },
+            Outcome::Error { code, text } => Outcome::Error { code, text: mask(text) },
+            Outcome::Unknown { reason } => Outcome::Unknown { reason: mask(reason) },
+            Outcome::Rejected { reason } => Outcome::Rejected { reason: mask(reason) },
+        }
+    }
 }
 
 #[async_trait]
@@ -39,6 +50,10 @@ impl Tools for ToolBox {
             Ok(checked) => Verdict::Accepted { until: checked.until, share: None, class: checked.class },
             Err(refused) => Verdict::Refused { code: refused.code().to_owned(), error: refused.to_string() },
         }
+    }
+
+    fn serves(&self, specs: &[ToolSpec]) -> bool {
+        self.registry.serves(specs)
     }
 
     fn check_answer(&self, schema: &str, answer: &str) -> Result<(), String> {
@@ -57,13 +72,14 @@ impl Tools for ToolBox {
             return ToolReply::free(bounded(outcome, bytes_max));
         }
         let reply = tool.executor.run(Work { job, arguments, services: &self.services }).await;
+        let outcome = if tool.is_added() { self.masked(reply.outcome) } else { reply.outcome };
         // One that left something in a workspace, or was paid for, is more than its text.
-        if let (Some((key, _)), Outcome::Ok { text }, None) = (keep, &reply.outcome, &reply.workspace)
+        if let (Some((key, _)), Outcome::Ok { text }, None) = (keep, &outcome, &reply.workspace)
             && reply.spent == Amount::ZERO
         {
             self.cache.put(key, text, job.now);
         }
-        ToolReply { outcome: bounded(reply.outcome, bytes_max), ..reply }
+        ToolReply { outcome: bounded(outcome, bytes_max), ..reply }
     }
 
     async fn release(&self, run: RunId) {

@@ -93,7 +93,11 @@ pub(super) async fn act(context: &Context, command: &str, operation: Operation, 
         Owner::This(host) => *host,
     };
     let seen = match host.driver.load(operation.run()).await {
-        Ok(log) => log.run.number,
+        Ok(log) => match host.lacks_tools(&log) {
+            // Nothing is written down that this process could only do without the run's tools.
+            Err(error) if !go.no_wait => return failed(host, error).await,
+            _ => log.run.number,
+        },
         Err(error) => return failed(host, error.into()).await,
     };
     let (named, forks) = (operation.run(), matches!(operation, Operation::Fork { .. }));

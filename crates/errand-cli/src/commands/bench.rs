@@ -37,7 +37,7 @@ pub(super) async fn bench(context: &Context, options: RunOptions) -> Result<Exit
     let config = Config::resolve(&context.global, &options, &context.environment())?;
     let mut host = Host::open(&config, &command_line("bench"))?;
     let Chosen { model, .. } = start::choose(&config, &*host.models).await?;
-    let run_config = start::run_config(&config, &host, model)?;
+    let run_config = start::run_config(&config, &host, model).await?;
     host.start().await?;
     let mut lines = Lines::default();
     while let Some(line) = lines.next().await {

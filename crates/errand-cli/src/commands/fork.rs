@@ -17,6 +17,7 @@ pub(super) async fn fork(context: &Context, args: Fork) -> Result<Exit, Error> {
         budget: args.budget.clone(),
         model_base_url: args.carry.model_base_url.clone(),
         script_dir: args.carry.script_dir.clone(),
+        tool_dir: args.carry.tool_dir.clone(),
         ..RunOptions::default()
     };
     let config = Config::resolve(&context.global, &options, &context.environment())?;

@@ -7,11 +7,10 @@ use crate::error::{Error, Exit};
 use crate::files::{Workspace, save};
 use crate::summary::Summary;
 use crate::text;
-use crate::toolbox::Toolbox;
 use crate::view::lines::{Tone, lines};
 use crate::view::{Audience, print, print_json};
 use errand_api::events::{Projector, PublicEvent};
-use errand_core::{Approval, RunId, RunLog};
+use errand_core::{RunId, RunLog};
 use errand_engine::ports::{RunFilter, RunSummary, Store};
 use errand_store_local::DataFolder;
 use serde_json::json;
@@ -156,43 +155,6 @@ pub(super) async fn files(context: &Context, args: Files) -> Result<Exit, Error>
             Audience::People => {
                 let made = if file.made { "made " } else { "given" };
                 print(&format!("{made}  {:>10}  {}", text::bytes(file.bytes), text::one_line(&file.path, 200)));
-            }
-        }
-    }
-    Ok(Exit::Done)
-}
-
-/// A value of the core as it is written down.
-fn word(value: impl serde::Serialize) -> String {
-    let value = serde_json::to_value(value).ok();
-    value.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
-}
-
-/// `errand tools`.
-pub(super) fn tools(context: &Context) -> Result<Exit, Error> {
-    for (tool, cache_ttl_s) in Toolbox::known()? {
-        match context.audience() {
-            Audience::Machines => print_json(&json!({
-                "type": "tool",
-                "name": tool.definition.name,
-                "class": tool.class,
-                "executor": tool.executor,
-                "approval": tool.approval,
-                "cache_ttl_s": cache_ttl_s,
-                "timeout_ms": tool.timeout_ms,
-                "description": tool.definition.description,
-                "parameters": serde_json::from_str::<serde_json::Value>(&tool.definition.parameters).unwrap_or_default(),
-            })),
-            Audience::People => {
-                let class = word(tool.class);
-                let asks = match tool.approval {
-                    Approval::Never => String::new(),
-                    approval => format!("asks: {}", word(approval)),
-                };
-                let cache = cache_ttl_s.map_or_else(String::new, |ttl| format!("cache: {ttl} s"));
-                let name = &tool.definition.name;
-                let about = text::one_line(&tool.definition.description, 80);
-                print(&format!("{name:<10} {class:<11} {asks:<16} {cache:<13} {about}"));
             }
         }
     }

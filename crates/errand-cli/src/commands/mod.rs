@@ -11,6 +11,7 @@ mod list;
 mod resume;
 mod run;
 mod start;
+mod tools;
 
 use crate::args::{Cli, Command, Global};
 use crate::config::{Config, Environment, Process};
@@ -31,7 +32,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Show(args) => list::show(&context, args).await,
         Command::Events(args) => list::events(&context, args).await,
         Command::Files(args) => list::files(&context, args).await,
-        Command::Tools => list::tools(&context),
+        Command::Tools(args) => tools::tools(&context, args).await,
         Command::Bench(options) => bench::bench(&context, options).await,
         Command::Resume(args) => resume::resume(&context, args).await,
         Command::Approve(args) => act::approve(&context, args).await,

@@ -38,7 +38,10 @@ pub(super) async fn resume(context: &Context, args: Resume) -> Result<Exit, Erro
                     );
                     return failed(host, Error::new("model_elsewhere", message)).await;
                 }
-                Ok(log) => log.run.number,
+                Ok(log) => match host.lacks_tools(&log) {
+                    Ok(()) => log.run.number,
+                    Err(error) => return failed(host, error).await,
+                },
                 Err(error) => return failed(host, error.into()).await,
             };
             say_from(context, &config, run, seen);

@@ -42,7 +42,7 @@ pub(super) async fn begin(
     if let Some(why) = why.filter(|_| audience == Audience::People) {
         say(Tone::Dim, config, &format!("model {}: {why}", model.name));
     }
-    let run_config = start::run_config(config, host, model)?;
+    let run_config = start::run_config(config, host, model).await?;
     let run = start::new_run();
     let started = start::started(host, run, run_config, task, files, after).await?;
     host.start().await?;
@@ -59,7 +59,7 @@ pub(super) async fn begin_turn(
     files: &[std::path::PathBuf],
     after: Option<RunId>,
 ) -> Result<RunId, Error> {
-    let run_config = start::run_config(config, host, model)?;
+    let run_config = start::run_config(config, host, model).await?;
     let run = start::new_run();
     let started = start::started(host, run, run_config, task, files, after).await?;
     Ok(host.driver.create(run, started).await?)

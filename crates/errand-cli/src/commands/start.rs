@@ -53,8 +53,8 @@ pub(crate) fn model_choice(models: &dyn Models, name: &str) -> Result<ModelChoic
 }
 
 /// What a run is pinned to.
-pub(crate) fn run_config(config: &Config, host: &Host, model: ModelChoice) -> Result<RunConfig, Error> {
-    let mut tools = host.tools.specs(config.tools.as_deref())?;
+pub(crate) async fn run_config(config: &Config, host: &Host, model: ModelChoice) -> Result<RunConfig, Error> {
+    let mut tools = host.tools.offer(config.tools.as_deref()).await?;
     ask_first(&mut tools, &config.approve)?;
     let budget = config.budget.budget(model.price.is_some());
     if let Some((bound, what)) = unbounded(&budget, &model) {

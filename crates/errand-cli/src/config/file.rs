@@ -33,6 +33,9 @@ pub(super) struct File {
     pub(super) approve: Option<Vec<String>>,
     pub(super) tools: Option<Vec<String>>,
     pub(super) allow_addresses: Option<Vec<String>>,
+    #[serde(deserialize_with = "one_or_many")]
+    pub(super) tool_dir: Vec<PathBuf>,
+    pub(super) secrets: BTreeMap<String, PathBuf>,
     pub(super) prices: BTreeMap<String, Dollars>,
 }
 
@@ -82,11 +85,28 @@ impl File {
             return Err(failed(format!("it has {length} bytes, at most {BYTES_MAX} are read")));
         }
         let content = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-        Self::parse(&content).map_err(failed)
+        let mut file = Self::parse(&content).map_err(failed)?;
+        // A path to what is run, or to a key, does not depend on the folder somebody happens to be in.
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let absolute = std::path::absolute(&folder).unwrap_or(folder);
+        file.tool_dir.iter_mut().chain(file.secrets.values_mut()).for_each(|path| *path = absolute.join(&*path));
+        Ok(file)
     }
 
     pub(super) fn parse(content: &str) -> Result<Self, String> {
         toml::from_str(content).map_err(|error| text::neutral(error.to_string().trim()))
+    }
+}
+
+/// Takes `tool_dir = "a"` and `tool_dir = ["a", "b"]` alike.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    let path = |value: toml::Value| match value {
+        toml::Value::String(text) => Ok(PathBuf::from(text)),
+        other => Err(serde::de::Error::custom(format!("expected a path, found {}", other.type_str()))),
+    };
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::Array(list) => list.into_iter().map(path).collect(),
+        one => Ok(vec![path(one)?]),
     }
 }
 

@@ -26,6 +26,11 @@ impl Driver {
             _ if call.record > log.run.number => return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms))),
             _ => return Ok(Disposition::Acknowledge),
         };
+        if !self.tools.serves(&log.run.config.tools) {
+            // The run stays due; who has its tools finds it by the due index.
+            tracing::warn!(%run, %call, "this process does not have the run's tools");
+            return Ok(Disposition::Acknowledge);
+        }
         let effectful = pending.is_some_and(|pending| pending.class == Class::Effectful);
         let class = if effectful { Class::Effectful } else { Class::Idempotent };
         let (home, mut fences) = self.fences(&log, call, class).await?;

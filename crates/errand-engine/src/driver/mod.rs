@@ -135,6 +135,11 @@ impl Driver {
         }
     }
 
+    /// True if this process has the tools that a run was begun with.
+    pub fn has_tools(&self, tools: &[errand_core::ToolSpec]) -> bool {
+        self.tools.serves(tools)
+    }
+
     async fn loaded(&self, run: RunId) -> Result<Loaded, Error> {
         self.store.load(run).await?.ok_or(Error::UnknownRun { run })
     }

@@ -69,6 +69,10 @@ impl Driver {
                     tracing::warn!(%run, model = log.run.model().name, "this process does not have the run's model");
                     return Ok(Disposition::Acknowledge);
                 }
+                Next::Model if !enough && !self.tools.serves(&log.run.config.tools) => {
+                    tracing::warn!(%run, "this process does not have the run's tools");
+                    return Ok(Disposition::Acknowledge);
+                }
                 Next::Model if !enough => {
                     let timeout = model_timeout(&log);
                     let until = delivery.hidden_until.min(start.plus(self.settings.step_ms));

@@ -11,6 +11,13 @@ pub trait Tools: Send + Sync {
     /// Checks that an answer has the form of a JSON Schema. The error tells the model what is wrong. Pure.
     fn check_answer(&self, schema: &str, answer: &str) -> Result<(), String>;
 
+    /// True if these tools, as a run is pinned to them, can be called here: a run is left to whoever has its tools, in
+    /// place of going on without them. Pure, and quick.
+    fn serves(&self, specs: &[ToolSpec]) -> bool {
+        let _ = specs;
+        true
+    }
+
     /// Carries out a call. Whatever goes wrong is an outcome that the model can act on. Dropping the future stops the
     /// call.
     async fn run(&self, job: ToolJob<'_>) -> ToolReply;

@@ -21,6 +21,16 @@ pub enum Refused {
         /// Those there are.
         known: Vec<String>,
     },
+    /// The tool is another than when the run began.
+    #[error(
+        "the tool {name:?} has changed since this run began ({how}); it is not called as another than it was: start a new run"
+    )]
+    Changed {
+        /// The tool.
+        name: String,
+        /// What is different.
+        how: String,
+    },
     /// The arguments are no JSON.
     #[error("the arguments are not JSON at line {line}, column {column}: {problem}; send one JSON object and nothing else")]
     NotJson {
@@ -49,6 +59,7 @@ impl Refused {
     pub fn code(&self) -> &'static str {
         match self {
             Refused::UnknownTool { .. } => "unknown_tool",
+            Refused::Changed { .. } => "tool_changed",
             Refused::NotJson { .. } => "arguments_not_json",
             Refused::Invalid { .. } => "arguments_invalid",
         }

@@ -1,6 +1,7 @@
 //! Tools on real workspaces and, where this host can make them, in real boxes.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says why it is skipped")]
 
+mod added;
 mod arguments;
 mod charts;
 mod code;
@@ -8,8 +9,10 @@ mod exported;
 mod files;
 mod http;
 mod imported;
+mod mcp;
 #[path = "../../src/net/server.rs"]
 #[allow(dead_code, reason = "the unit tests of the crate use the rest")]
 mod server;
 mod support;
 mod turns;
+mod web;

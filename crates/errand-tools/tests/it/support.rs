@@ -72,6 +72,28 @@ impl World {
         Self { folder, blobs, workspaces, tools, run: RunId::new(NOW, 7) }
     }
 
+    /// The same, with these tools.
+    pub(crate) fn with(mut self, registry: Arc<Registry>) -> Self {
+        self.tools =
+            Arc::new(ToolBox::new(registry, self.workspaces.clone(), Arc::new(Network::new(&["127.0.0.0/8"]).unwrap())));
+        self
+    }
+
+    /// Carries out a call of a tool as a run is pinned to it.
+    pub(crate) async fn call_spec(&self, index: u32, spec: &ToolSpec, arguments: Value) -> ToolReply {
+        let (arguments, id) = (arguments.to_string(), CallId { record: 2, index });
+        let job = ToolJob {
+            run: self.run,
+            call: Call { born: self.run, id, tool: &spec.definition.name, arguments: &arguments },
+            spec,
+            workspace: None,
+            timeout_ms: spec.timeout_ms,
+            observation_bytes: 16 << 10,
+            now: NOW,
+        };
+        self.tools.run(job).await
+    }
+
     /// Lets go of the run's folder.
     pub(crate) async fn workspaces_gone(&self) {
         self.tools.release(self.run).await;

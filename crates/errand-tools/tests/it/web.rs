@@ -1,0 +1,92 @@
+//! A small HTTP server on loopback that keeps what it was asked.
+
+use serde_json::{Value, json};
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Barrier;
+
+/// What came.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) line: String,
+    /// Names in lower case.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+pub(crate) struct Web {
+    pub(crate) url: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Web {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (kept, both) = (Arc::clone(&asked), Arc::new(Barrier::new(2)));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, Arc::clone(&kept), Arc::clone(&both)));
+            }
+        });
+        Self { url, asked }
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+async fn answer(mut stream: TcpStream, kept: Arc<Mutex<Vec<Asked>>>, both: Arc<Barrier>) {
+    while let Some(asked) = read(&mut stream).await {
+        kept.lock().unwrap().push(asked.clone());
+        let target = asked.line.split(' ').nth(1).unwrap().to_owned();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let body: Value = serde_json::from_str(&asked.body).unwrap_or_default();
+        let (status, answer) = match path {
+            "/v1/weather/Graz" => (200, json!({ "current": { "temp": 7, "sky": "rain", "wind": 3 } }).to_string()),
+            "/v1/issues" if body["title"].is_string() => (201, json!({ "number": 17 }).to_string()),
+            "/v1/people" => (200, json!({ "query": query }).to_string()),
+            "/graphql" if body["variables"]["code"] == "AT" => {
+                (200, json!({ "data": { "country": { "capital": "Vienna", "currency": "EUR" } } }).to_string())
+            }
+            "/graphql" => (200, json!({ "data": null, "errors": [{ "message": "no such country" }] }).to_string()),
+            "/echo" => (200, format!("{}\n{}", asked.head, asked.body)),
+            "/both" => {
+                // Answers when two are here at the same time, and not before.
+                both.wait().await;
+                (200, "both".to_owned())
+            }
+            "/hang" => std::future::pending().await,
+            "/cut" => return,
+            _ => (404, format!("nothing at {path}")),
+        };
+        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", answer.len());
+        if stream.write_all(format!("{head}{answer}").as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(stream: &mut TcpStream) -> Option<Asked> {
+    let mut bytes = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let (line, head) = head.split_once("\r\n").unwrap_or((head, ""));
+            let head = head.to_ascii_lowercase();
+            let length =
+                head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok()).unwrap_or(0);
+            if body.len() >= length {
+                return Some(Asked { line: line.to_owned(), head, body: body.to_owned() });
+            }
+        }
+        let mut more = [0; 4096];
+        match stream.read(&mut more).await {
+            Ok(read) if read > 0 => bytes.extend_from_slice(&more[..read]),
+            _ => return None,
+        }
+    }
+}
