@@ -43,6 +43,8 @@ pub enum Kind {
         tools: Vec<String>,
         files: Vec<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        assistant: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         after: Option<RunId>,
         #[serde(skip_serializing_if = "Option::is_none")]
         parent: Option<RunId>,
@@ -370,6 +372,7 @@ fn run_started(started: &Started) -> Kind {
         scripted: config.model.name.starts_with(SCRIPTED),
         tools: config.tools.iter().map(|tool| tool.definition.name.clone()).collect(),
         files: started.files.iter().map(|file| file.path.clone()).collect(),
+        assistant: config.assistant.as_ref().map(|assistant| format!("{}@{}", assistant.name, assistant.version)),
         after: started.history.as_ref().map(|history| history.run),
         parent: started.parent.as_ref().map(|parent| parent.run),
     }

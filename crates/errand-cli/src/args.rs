@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Doctor,
     /// Show a scripted errand on the real engine and the real sandbox
     Demo(Demo),
+    /// List, keep and show assistants: who carries errands out, with what, and by which rules
+    Assistants(Assistants),
     /// List the tools that runs can use, or show one; `check` looks at a folder of tools
     Tools(Tools),
     /// Carry out many runs and tell what they cost, for `cargo xtask bench`
@@ -93,9 +95,21 @@ pub(crate) struct RunOptions {
     /// Model: openai/NAME, ollama/NAME, scripted/NAME, or any name at --model-base-url [variable: ERRAND_MODEL]
     #[arg(long, short, value_name = "MODEL")]
     pub(crate) model: Option<String>,
+    /// Who carries it out: NAME or NAME@VERSION of one that is kept, or a file, see `errand assistants` [variable: ERRAND_ASSISTANT]
+    #[arg(long, short, value_name = "NAME|FILE")]
+    pub(crate) assistant: Option<String>,
+    /// Model that takes over when the one before fails for good; may be given several times [variable: ERRAND_FALLBACKS]
+    #[arg(long, value_name = "MODEL", value_delimiter = ',')]
+    pub(crate) fallback: Vec<String>,
+    /// Model that shortens a conversation which grows too long [default: the one that thinks] [variable: ERRAND_SUMMARIZERS]
+    #[arg(long, value_name = "MODEL", value_delimiter = ',')]
+    pub(crate) summarizer: Vec<String>,
     /// OpenAI-compatible endpoint that takes any model name [variable: ERRAND_MODEL_BASE_URL]
     #[arg(long, value_name = "URL")]
     pub(crate) model_base_url: Option<String>,
+    /// JSON Schema that the answer must fit
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output_schema: Option<PathBuf>,
     /// Most dollars the run may spend, or `none` [default: 1.00] [variable: ERRAND_BUDGET]
     #[arg(long, value_name = "USD", allow_hyphen_values = true)]
     pub(crate) budget: Option<String>,
@@ -132,6 +146,9 @@ pub(crate) struct Run {
     /// File to copy into the run's workspace; may be given several times
     #[arg(long, short, value_name = "PATH")]
     pub(crate) file: Vec<PathBuf>,
+    /// Image (PNG, JPEG, GIF or WebP) to show to the model; may be given several times
+    #[arg(long, value_name = "PATH")]
+    pub(crate) image: Vec<PathBuf>,
     /// Go on after this run: its conversation and its files come first
     #[arg(long, value_name = "RUN")]
     pub(crate) thread: Option<String>,
@@ -420,6 +437,44 @@ pub(crate) enum ToolsCommand {
     Check {
         /// The folder
         folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Assistants {
+    /// What to do; without it, those that are kept are listed
+    #[command(subcommand)]
+    pub(crate) action: Option<AssistantAction>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AssistantAction {
+    /// List those that are kept, the newest version of each
+    List,
+    /// Print one: NAME, or NAME@VERSION
+    Show {
+        /// Which
+        name: String,
+    },
+    /// List the versions of one
+    Versions {
+        /// Which
+        name: String,
+    },
+    /// Check a file
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Keep a file as the newest version of the assistant it names
+    Add {
+        /// The file
+        file: PathBuf,
+    },
+    /// Offer one no longer; runs that began with it are not touched
+    Remove {
+        /// Which
+        name: String,
     },
 }
 

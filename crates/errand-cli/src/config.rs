@@ -44,6 +44,14 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// The model, if somebody named one.
     pub(crate) model: Option<String>,
+    /// Models that take over from it, in order.
+    pub(crate) fallbacks: Vec<String>,
+    /// Models that shorten long conversations, in order.
+    pub(crate) summarizers: Vec<String>,
+    /// The assistant that was named.
+    pub(crate) assistant: Option<String>,
+    /// JSON Schema that answers must fit, in a file.
+    pub(crate) output_schema: Option<PathBuf>,
     /// For the models.
     pub(crate) models: errand_models::Settings,
     /// What a run may spend.
@@ -165,6 +173,10 @@ impl Config {
         Ok(Self {
             data: data_folder(global, &file, environment)?,
             model: given(&options.model, "ERRAND_MODEL", &file.model),
+            fallbacks: list(&options.fallback, "ERRAND_FALLBACKS", &file.fallbacks).unwrap_or_default(),
+            summarizers: list(&options.summarizer, "ERRAND_SUMMARIZERS", &file.summarizers).unwrap_or_default(),
+            assistant: given(&options.assistant, "ERRAND_ASSISTANT", &file.assistant),
+            output_schema: options.output_schema.clone(),
             models: model_settings(options, &file, environment)?,
             budget,
             approve: approve(list(&options.approve, "ERRAND_APPROVE", &file.approve)),

@@ -49,6 +49,9 @@ pub(crate) struct Error {
 /// Codes of mistakes in what was given; everything else is a failure.
 const USAGE: &[&str] = &[
     "arguments_invalid",
+    "assistant_invalid",
+    "assistant_name_invalid",
+    "assistant_not_found",
     "budget_invalid",
     "bundle_newer",
     "bundle_not_found",
@@ -64,10 +67,12 @@ const USAGE: &[&str] = &[
     "file_too_large",
     "file_unreadable",
     "too_many_files",
+    "image_unusable",
     "model_bad_request",
     "model_unknown",
     "model_auth",
     "no_model_listed",
+    "output_schema_invalid",
     "no_such_file",
     "number_invalid",
     "output_exists",

@@ -9,6 +9,7 @@
 //! `tests/it/cli*.rs`, which drive the binary as a user does.
 
 mod args;
+mod assistant;
 mod commands;
 mod config;
 mod control;
@@ -17,6 +18,7 @@ mod files;
 mod follow;
 mod health;
 mod host;
+mod images;
 mod live;
 mod logging;
 mod operation;

@@ -37,7 +37,7 @@ pub(super) async fn bench(context: &Context, options: RunOptions) -> Result<Exit
     let config = Config::resolve(&context.global, &options, &context.environment())?;
     let mut host = Host::open(&config, &command_line("bench"))?;
     let Chosen { model, .. } = start::choose(&config, &*host.models).await?;
-    let run_config = start::run_config(&config, &host, model).await?;
+    let run_config = start::run_config(&config, &host, model, None).await?;
     host.start().await?;
     let mut lines = Lines::default();
     while let Some(line) = lines.next().await {
@@ -82,7 +82,8 @@ async fn carry_out(host: &mut Host, config: &RunConfig, order: &Order) -> Result
 async fn begin(host: &Host, config: &RunConfig, order: &Order, index: usize) -> Result<(), Error> {
     let task = format!("bench/{}-{index}/{}/", order.name, order.steps);
     let run = start::new_run();
-    let started = start::started(host, run, config.clone(), task, &[], None).await?;
+    let order = start::Order { task: &task, files: &[], images: &[], after: None, assistant: None };
+    let started = start::started(host, run, config.clone(), order).await?;
     host.driver.create(run, started).await?;
     Ok(())
 }

@@ -59,7 +59,7 @@ fn write(folder: &DataFolder, log: &RunLog, thread: &[RunLog], files: bool, outp
     for one in thread.iter().rev().chain([log]) {
         writer.log(one).map_err(failed)?;
     }
-    let hashes = if files { blobs(folder, log)? } else { Vec::new() };
+    let hashes = if files { blobs(folder, log, thread)? } else { Vec::new() };
     for hash in &hashes {
         let missing =
             || Error::new("blob_missing", format!("blob {hash} is not in the data folder: --without-files leaves it out"));
@@ -71,11 +71,16 @@ fn write(folder: &DataFolder, log: &RunLog, thread: &[RunLog], files: bool, outp
     Ok(hashes.len() as u64)
 }
 
-fn blobs(folder: &DataFolder, log: &RunLog) -> Result<Vec<errand_core::Hash>, Error> {
-    match log.workspace() {
-        Some(_) => Ok(Workspace::of(log, folder.blobs())?.blobs()),
-        None => Ok(Vec::new()),
+/// What the workspace holds, and the images of the whole thread.
+fn blobs(folder: &DataFolder, log: &RunLog, thread: &[RunLog]) -> Result<Vec<errand_core::Hash>, Error> {
+    let images = thread.iter().chain([log]).flat_map(|log| &log.started().images).map(|image| image.sha256);
+    let mut hashes: Vec<errand_core::Hash> = images.collect();
+    if log.workspace().is_some() {
+        hashes.extend(Workspace::of(log, folder.blobs())?.blobs());
     }
+    hashes.sort();
+    hashes.dedup();
+    Ok(hashes)
 }
 
 /// The runs of the thread before `log`, the latest first.
@@ -125,7 +130,7 @@ fn verify_stored(folder: &DataFolder, log: &RunLog) -> Result<Checked, Error> {
         let code = if error.code() == "bundle_forged" { "ledger_broken" } else { error.code() };
         Error::chain(code, &error)
     })?;
-    let hashes = blobs(folder, log)?;
+    let hashes = blobs(folder, log, &[])?;
     for hash in &hashes {
         let missing = || Error::new("blob_missing", format!("blob {hash} is not in the data folder"));
         folder.blobs().get_blocking(hash)?.ok_or_else(missing)?;

@@ -1,5 +1,5 @@
 use super::run::{begin_turn, failed, say, summary, terminal};
-use super::{Context, command_line, run_id, start};
+use super::{Context, assistants, command_line, run_id, start};
 use crate::args::Chat;
 use crate::config::Config;
 use crate::error::{Error, Exit};
@@ -20,14 +20,15 @@ struct Thread {
     files: Vec<PathBuf>,
     turns: u64,
     spent: Usd,
+    assistant: Option<assistants::Found>,
 }
 
 /// `errand chat`: every turn is a run that goes on after the one before.
 pub(super) async fn chat(context: &Context, args: Chat) -> Result<Exit, Error> {
-    let config = Config::resolve(&context.global, &args.options, &context.environment())?;
+    let (config, assistant) = assistants::resolve(context, &args.options).await?;
     let last = args.thread.as_deref().map(run_id).transpose()?;
     let mut host = Host::open(&config, &command_line("chat"))?;
-    let mut thread = Thread { last, files: args.file, turns: 0, spent: Usd::ZERO };
+    let mut thread = Thread { last, files: args.file, turns: 0, spent: Usd::ZERO, assistant };
     match talk(context, &config, &mut host, &mut thread).await {
         Ok(exit) => {
             host.close().await?;
@@ -106,7 +107,9 @@ async fn turn(
     text: &str,
 ) -> Result<Ending, Error> {
     let files = std::mem::take(&mut thread.files);
-    let run = begin_turn(host, config, model.clone(), text.to_owned(), &files, thread.last).await?;
+    let assistant = thread.assistant.as_ref();
+    let order = start::Order { task: text, files: &files, images: &[], after: thread.last, assistant };
+    let run = begin_turn(host, config, model.clone(), order).await?;
     let mut view = View::new(run, context.audience(), config.color);
     // What was just typed needs no telling.
     if context.audience() == Audience::People {

@@ -1,4 +1,5 @@
 use super::run::{begin, failed, finish, say, terminal, view};
+use super::start::Order;
 use super::{Context, command_line};
 use crate::args::{Demo, DemoName};
 use crate::config::Config;
@@ -40,7 +41,9 @@ pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit, Error> {
     let given = Given::new(&config, args.name, args.file, name, bytes);
     let begun = match given {
         Ok(given) => {
-            begin(&mut host, &config, context.audience(), task.to_owned(), std::slice::from_ref(&given.path), None).await
+            let files = std::slice::from_ref(&given.path);
+            let order = Order { task, files, images: &[], after: None, assistant: None };
+            begin(&mut host, &config, context.audience(), order).await
         }
         Err(error) => Err(error),
     };

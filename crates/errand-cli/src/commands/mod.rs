@@ -1,6 +1,7 @@
 //! What each command does. [`dispatch`] is the whole list.
 
 mod act;
+mod assistants;
 mod bench;
 mod bundles;
 mod chat;
@@ -33,6 +34,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Events(args) => list::events(&context, args).await,
         Command::Files(args) => list::files(&context, args).await,
         Command::Tools(args) => tools::tools(&context, args).await,
+        Command::Assistants(args) => assistants::assistants(&context, args).await,
         Command::Bench(options) => bench::bench(&context, options).await,
         Command::Resume(args) => resume::resume(&context, args).await,
         Command::Approve(args) => act::approve(&context, args).await,

@@ -1,4 +1,5 @@
-use super::start::{self, Chosen};
+use super::assistants;
+use super::start::{self, Chosen, Order};
 use super::{Context, command_line, run_id, text_or_stdin};
 use crate::args::Run;
 use crate::config::Config;
@@ -16,12 +17,13 @@ use std::io::{IsTerminal, Write};
 
 /// `errand run`.
 pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Error> {
-    let config = Config::resolve(&context.global, &args.options, &context.environment())?;
+    let (config, assistant) = assistants::resolve(context, &args.options).await?;
     let task = text_or_stdin(&args.task)?;
     let after = args.thread.as_deref().map(run_id).transpose()?;
     start::check_task(&task, errand_core::Limits::default().task_bytes)?;
     let mut host = Host::open(&config, &command_line("run"))?;
-    let begun = begin(&mut host, &config, context.audience(), task, &args.file, after).await;
+    let order = Order { task: &task, files: &args.file, images: &args.image, after, assistant: assistant.as_ref() };
+    let begun = begin(&mut host, &config, context.audience(), order).await;
     let run = match begun {
         Ok(run) => run,
         Err(error) => return failed(host, error).await,
@@ -30,21 +32,14 @@ pub(super) async fn run(context: &Context, args: Run) -> Result<Exit, Error> {
 }
 
 /// Starts a run on a host that carries nothing yet.
-pub(super) async fn begin(
-    host: &mut Host,
-    config: &Config,
-    audience: Audience,
-    task: String,
-    files: &[std::path::PathBuf],
-    after: Option<RunId>,
-) -> Result<RunId, Error> {
+pub(super) async fn begin(host: &mut Host, config: &Config, audience: Audience, order: Order<'_>) -> Result<RunId, Error> {
     let Chosen { model, why } = start::choose(config, &*host.models).await?;
     if let Some(why) = why.filter(|_| audience == Audience::People) {
         say(Tone::Dim, config, &format!("model {}: {why}", model.name));
     }
-    let run_config = start::run_config(config, host, model).await?;
+    let run_config = start::run_config(config, host, model, order.assistant).await?;
     let run = start::new_run();
-    let started = start::started(host, run, run_config, task, files, after).await?;
+    let started = start::started(host, run, run_config, order).await?;
     host.start().await?;
     tell_others(host, config, audience).await?;
     Ok(host.driver.create(run, started).await?)
@@ -55,13 +50,11 @@ pub(super) async fn begin_turn(
     host: &Host,
     config: &Config,
     model: errand_core::ModelChoice,
-    task: String,
-    files: &[std::path::PathBuf],
-    after: Option<RunId>,
+    order: Order<'_>,
 ) -> Result<RunId, Error> {
-    let run_config = start::run_config(config, host, model).await?;
+    let run_config = start::run_config(config, host, model, order.assistant).await?;
     let run = start::new_run();
-    let started = start::started(host, run, run_config, task, files, after).await?;
+    let started = start::started(host, run, run_config, order).await?;
     Ok(host.driver.create(run, started).await?)
 }
 

@@ -1,14 +1,16 @@
 //! What a new run starts with: model, tools, budget, files, thread.
 
+use super::assistants::Found;
 use crate::config::{Approve, Config};
 use crate::error::Error;
 use crate::host::Host;
+use crate::images;
 use crate::text;
-use errand_core::{Approval, Executor, Limits, ModelChoice, RunConfig, RunId, Started, ToolSpec};
+use errand_core::{Approval, Executor, Limits, ModelChoice, OutputSchema, RunConfig, RunId, Started, ToolSpec};
 use errand_engine::ports::{Models, World};
 use errand_store_local::SystemWorld;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the assistant is told. One text for every model, so that requests are prefixes of each other.
 const INSTRUCTIONS: &str = include_str!("../instructions.md");
@@ -52,25 +54,72 @@ pub(crate) fn model_choice(models: &dyn Models, name: &str) -> Result<ModelChoic
     })
 }
 
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Order<'a> {
+    pub(crate) task: &'a str,
+    /// Files to copy into the workspace.
+    pub(crate) files: &'a [PathBuf],
+    /// Images to show to the model.
+    pub(crate) images: &'a [PathBuf],
+    /// The run to go on after.
+    pub(crate) after: Option<RunId>,
+    /// Who is to do it.
+    pub(crate) assistant: Option<&'a Found>,
+}
+
 /// What a run is pinned to.
-pub(crate) async fn run_config(config: &Config, host: &Host, model: ModelChoice) -> Result<RunConfig, Error> {
+pub(crate) async fn run_config(
+    config: &Config,
+    host: &Host,
+    model: ModelChoice,
+    assistant: Option<&Found>,
+) -> Result<RunConfig, Error> {
     let mut tools = host.tools.offer(config.tools.as_deref()).await?;
     ask_first(&mut tools, &config.approve)?;
-    let budget = config.budget.budget(model.price.is_some());
+    let others =
+        |names: &[String]| names.iter().map(|name| model_choice(&*host.models, name)).collect::<Result<Vec<_>, _>>();
+    let (fallbacks, summarizers) = (others(&config.fallbacks)?, others(&config.summarizers)?);
+    let priced = [&model].into_iter().chain(&fallbacks).chain(&summarizers).all(|model| model.price.is_some());
+    let budget = config.budget.budget(priced);
     if let Some((bound, what)) = unbounded(&budget, &model) {
         tracing::info!(bound, what, "the run has no such bound");
     }
+    let base = INSTRUCTIONS.trim_end();
     Ok(RunConfig {
-        fallbacks: Vec::new(),
-        summarizers: Vec::new(),
-        output: None,
-        assistant: None,
         model,
-        instructions: INSTRUCTIONS.trim_end().to_owned(),
+        fallbacks,
+        summarizers,
+        instructions: assistant.map_or(base.to_owned(), |found| found.assistant.instructions(base)),
         tools,
         limits: Limits::default(),
         budget,
+        output: output(config, assistant)?,
+        assistant: assistant.map(|found| found.reference.clone()),
     })
+}
+
+/// The form that the answer must have: what was given now goes before what the assistant says.
+fn output(config: &Config, assistant: Option<&Found>) -> Result<Option<OutputSchema>, Error> {
+    let given = match &config.output_schema {
+        Some(path) => Some(schema_file(path)?),
+        None => assistant.and_then(|found| found.assistant.output_schema.clone()),
+    };
+    let Some(schema) = given else { return Ok(None) };
+    errand_tools::check_schema(&schema).map_err(|error| Error::new(error.code(), error.to_string()))?;
+    Ok(Some(OutputSchema { name: "answer".to_owned(), schema }))
+}
+
+fn schema_file(path: &Path) -> Result<String, Error> {
+    let unusable = |reason: String| {
+        let path = text::path(path);
+        Error::new("output_schema_invalid", format!("the output schema in {path} cannot be used: {reason}"))
+    };
+    let metadata = std::fs::metadata(path).map_err(|error| unusable(error.to_string()))?;
+    if !metadata.is_file() || metadata.len() > 256 << 10 {
+        return Err(unusable("it must be a plain file of at most 256 KiB".to_owned()));
+    }
+    std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))
 }
 
 fn unbounded(budget: &errand_core::Budget, model: &ModelChoice) -> Option<(&'static str, &'static str)> {
@@ -110,16 +159,9 @@ fn ask_first(tools: &mut [ToolSpec], approve: &Approve) -> Result<(), Error> {
 }
 
 /// All that a run starts with. Files are copied in now; later changes to the originals change nothing.
-pub(crate) async fn started(
-    host: &Host,
-    run: RunId,
-    config: RunConfig,
-    task: String,
-    files: &[PathBuf],
-    after: Option<RunId>,
-) -> Result<Started, Error> {
-    check_task(&task, config.limits.task_bytes)?;
-    let (history, base) = match after {
+pub(crate) async fn started(host: &Host, run: RunId, config: RunConfig, order: Order<'_>) -> Result<Started, Error> {
+    check_task(order.task, config.limits.task_bytes)?;
+    let (history, base) = match order.after {
         Some(run) => {
             let log = host.driver.load(run).await?;
             if !log.run.head.status.is_ended() {
@@ -132,12 +174,14 @@ pub(crate) async fn started(
         }
         None => (None, None),
     };
-    tell_copying(files);
-    let (workspace, files) = host.tools.import(run, base, files).await?;
+    tell_copying(order.files);
+    let images = images::keep(host.folder.blobs(), order.images)?;
+    let (workspace, files) = host.tools.import(run, base, order.files).await?;
+    let task = order.task.to_owned();
     Ok(Started {
-        images: Vec::new(),
         config,
         task,
+        images,
         files,
         workspace,
         history,

@@ -17,6 +17,9 @@ const BYTES_MAX: u64 = 1 << 20;
 pub(super) struct File {
     pub(super) data: Option<PathBuf>,
     pub(super) model: Option<String>,
+    pub(super) fallbacks: Option<Vec<String>>,
+    pub(super) summarizers: Option<Vec<String>>,
+    pub(super) assistant: Option<String>,
     pub(super) model_base_url: Option<String>,
     pub(super) model_dialect: Option<String>,
     pub(super) ollama_url: Option<String>,

@@ -178,6 +178,7 @@ mod tests {
     #[test]
     fn a_script_always_says_so() {
         let kind = Kind::RunStarted {
+            assistant: None,
             task: "t".to_owned(),
             model: "scripted/hello".to_owned(),
             scripted: true,

@@ -1,8 +1,9 @@
 //! What the engine asks of the world. One trait per kind of adapter; adapters know these and never each other.
 //!
-//! [`Store`] and [`Blobs`] keep, [`Queue`] carries, [`Models`] think, [`Tools`] act, [`World`] tells time and draws
+//! [`Store`], [`Blobs`] and [`Assistants`] keep, [`Queue`] carries, [`Models`] think, [`Tools`] act, [`World`] tells time and draws
 //! nonces, [`Watch`] looks on.
 
+mod assistants;
 mod blobs;
 mod models;
 mod queue;
@@ -11,6 +12,7 @@ mod tools;
 mod watch;
 mod world;
 
+pub use assistants::Assistants;
 pub use blobs::Blobs;
 pub use models::{Delta, DeltaSink, ModelFacts, Models};
 pub use queue::{Delivery, Inbox, Message, Queue};

@@ -1,0 +1,71 @@
+//! Images that a person shows to the model: checked, and kept as blobs.
+
+use crate::error::Error;
+use crate::text;
+use errand_core::Image;
+use errand_store_local::LocalBlobs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Longest image taken, in bytes: what providers take at most.
+const BYTES_MAX: u64 = 20 << 20;
+
+/// Most images of one task.
+const IMAGES_MAX: usize = 20;
+
+/// Keeps the images in the files at `paths`.
+pub(crate) fn keep(blobs: &LocalBlobs, paths: &[PathBuf]) -> Result<Vec<Image>, Error> {
+    if paths.len() > IMAGES_MAX {
+        let message = format!("{} images were given, at most {IMAGES_MAX} are taken", paths.len());
+        return Err(Error::new("image_unusable", message));
+    }
+    let one = |path: &PathBuf| {
+        let bytes = read(path)?;
+        let media_type = media_type(&bytes).ok_or_else(|| unusable(path, "it is no PNG, JPEG, GIF or WebP image"))?;
+        let sha256 = blobs.put_blocking(&bytes)?;
+        Ok(Image { media_type: media_type.to_owned(), bytes: bytes.len() as u64, sha256 })
+    };
+    paths.iter().map(one).collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let metadata = std::fs::metadata(path).map_err(|error| unusable(path, &error.to_string()))?;
+    if !metadata.is_file() || metadata.len() > BYTES_MAX {
+        return Err(unusable(path, &format!("it must be a plain file of at most {} MiB", BYTES_MAX >> 20)));
+    }
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(BYTES_MAX).read_to_end(&mut bytes));
+    read.map_err(|error| unusable(path, &error.to_string()))?;
+    Ok(bytes)
+}
+
+fn unusable(path: &Path, reason: &str) -> Error {
+    Error::new("image_unusable", format!("the image {} cannot be used: {reason}", text::path(path)))
+}
+
+/// What an image is by its first bytes: names of files say nothing.
+fn media_type(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("image/png"),
+        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("image/gif"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_known_by_their_first_bytes() {
+        assert_eq!(media_type(b"\x89PNG\r\n\x1a\nrest"), Some("image/png"));
+        assert_eq!(media_type(b"\xff\xd8\xff\xe0"), Some("image/jpeg"));
+        assert_eq!(media_type(b"GIF89a"), Some("image/gif"));
+        assert_eq!(media_type(b"RIFF\x01\x02\x03\x04WEBPVP8 "), Some("image/webp"));
+        for other in [&b""[..], b"\x89PNG", b"RIFF1234WAVE", b"<svg", b"%PDF-1.7", b"BM"] {
+            assert_eq!(media_type(other), None, "{other:?}");
+        }
+    }
+}
