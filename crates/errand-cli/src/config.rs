@@ -234,15 +234,23 @@ fn model_settings(
     }
     let defaults = errand_models::Settings::default();
     let dialect = variable("ERRAND_MODEL_DIALECT").or_else(|| file.model_dialect.clone());
-    Ok(errand_models::Settings {
+    let ollama_context = variable("ERRAND_OLLAMA_CONTEXT").or_else(|| file.ollama_context.clone());
+    let ollama_context_tokens = match ollama_context {
+        Some(given) => number(&given, "a number of tokens").and_then(|tokens| match tokens {
+            1_024.. => Ok(tokens),
+            _ => Err(Error::new("number_invalid", "the context of Ollama is too small: give at least 1024 tokens")),
+        })?,
+        None => defaults.ollama_context_tokens,
+    };
+    let mut settings = errand_models::Settings {
         base_url: options
             .model_base_url
             .clone()
             .or_else(|| variable("ERRAND_MODEL_BASE_URL"))
             .or_else(|| file.model_base_url.clone()),
         api_key: variable("ERRAND_MODEL_API_KEY").map(Secret::new),
-        openai_key: variable("OPENAI_API_KEY").map(Secret::new),
         ollama_url: variable("ERRAND_OLLAMA_URL").or_else(|| file.ollama_url.clone()).unwrap_or(defaults.ollama_url),
+        ollama_context_tokens,
         dialect: dialect.map_or(Ok(Dialect::Auto), |text| Dialect::parse(&text))?,
         reasoning_summaries: file.reasoning_summaries,
         prices,
@@ -252,7 +260,9 @@ fn model_settings(
             .or_else(|| environment.path("ERRAND_SCRIPT_DIR"))
             .or_else(|| file.script_dir.clone()),
         ..errand_models::Settings::default()
-    })
+    };
+    settings.read_keys(&|name| environment.text(name));
+    Ok(settings)
 }
 
 fn approve(names: Option<Vec<String>>) -> Approve {

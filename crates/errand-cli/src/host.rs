@@ -7,7 +7,7 @@ use crate::health::Reporting;
 use crate::live::{Live, Sender};
 use crate::toolbox::Toolbox;
 use errand_core::{Due, RunId, Status};
-use errand_engine::ports::{Models, Queue, Store, Watch, World};
+use errand_engine::ports::{Blobs, Models, Queue, Store, Watch, World};
 use errand_engine::{Adapters, Driver, Settings, worker};
 use errand_models::Providers;
 use errand_store_local::{DataFolder, LocalQueue, Mode, QueueLimits, SystemWorld};
@@ -46,8 +46,9 @@ impl Host {
     /// Takes the data folder and builds the adapters. Nothing is carried on yet.
     pub(crate) fn open(config: &Config, command: &str) -> Result<Self, Error> {
         let world: Arc<dyn World> = Arc::new(SystemWorld);
-        let models = Arc::new(providers(config)?);
+        let models = providers(config)?;
         let folder = DataFolder::open(&config.data, Mode::Own { command: command.to_owned() }, Arc::clone(&world))?;
+        let models = Arc::new(models.with_blobs(Arc::clone(folder.blobs()) as Arc<dyn Blobs>));
         let tools = Arc::new(Toolbox::new(config, folder.blobs())?);
         let queue = LocalQueue::new(Arc::clone(&world), QueueLimits::default());
         let (sender, live) = unbounded_channel();

@@ -12,6 +12,10 @@ pub struct Listed {
     pub price: Price,
     /// Input and output tokens it takes at most, if known.
     pub context_tokens: Option<u64>,
+    /// Most input tokens that one image is counted as, if known.
+    pub image_tokens: Option<u64>,
+    /// False if it is known to take no images.
+    pub images: bool,
     /// Where this was read.
     pub source: &'static str,
     /// The day it was read, `YYYY-MM-DD`.
@@ -30,17 +34,23 @@ pub fn listed(host: &str, model: &str) -> Option<Listed> {
     Some(Listed {
         price: entry.price.price()?,
         context_tokens: entry.context_tokens,
+        image_tokens: entry.image_tokens.or(provider.image_tokens),
+        images: entry.images.unwrap_or(true),
         source: &entry.source,
         checked: &entry.checked,
     })
 }
 
-/// The name before a date, `-YYYY-MM-DD`.
+/// The name before a date, `-YYYY-MM-DD` (OpenAI) or `-YYYYMMDD` (Anthropic).
 fn undated(model: &str) -> Option<&str> {
-    let (name, date) = model.split_at_checked(model.len().checked_sub(11)?)?;
-    let shape = "-0000-00-00".bytes();
-    let fits = shape.zip(date.bytes()).all(|(want, got)| if want == b'0' { got.is_ascii_digit() } else { got == want });
-    (fits && !name.is_empty()).then_some(name)
+    ["-0000-00-00", "-00000000"].iter().find_map(|shape| {
+        let (name, date) = model.split_at_checked(model.len().checked_sub(shape.len())?)?;
+        let fits = shape.bytes().zip(date.bytes()).all(|(want, got)| match want {
+            b'0' => got.is_ascii_digit(),
+            want => got == want,
+        });
+        (fits && !name.is_empty()).then_some(name)
+    })
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
@@ -58,6 +68,7 @@ struct Table {
 #[serde(deny_unknown_fields)]
 struct Provider {
     host: String,
+    image_tokens: Option<u64>,
     model: Vec<Entry>,
 }
 
@@ -67,6 +78,8 @@ struct Entry {
     name: String,
     price: Dollars,
     context_tokens: Option<u64>,
+    image_tokens: Option<u64>,
+    images: Option<bool>,
     source: String,
     checked: String,
 }
@@ -74,6 +87,16 @@ struct Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn default_models_are_listed() {
+        use crate::vendors::{Vendor, VENDORS};
+        for model in VENDORS.iter().filter_map(|vendor| vendor.default_model) {
+            let (vendor, name) = Vendor::of(model).unwrap();
+            let host = vendor.base_url.trim_start_matches("https://").split('/').next().unwrap();
+            assert!(listed(host, name).is_some(), "{model}");
+        }
+    }
 
     #[test]
     fn every_entry_has_a_source_a_date_and_a_sane_price() {
@@ -96,6 +119,8 @@ mod tests {
         assert_eq!(listed("api.openai.com", "gpt-4o-2024-08-06"), Some(named));
         // The first version cost more and has an entry of its own.
         assert_ne!(listed("api.openai.com", "gpt-4o-2024-05-13"), Some(named));
+        assert_eq!(listed("api.anthropic.com", "claude-haiku-4-5-20251001"), listed("api.anthropic.com", "claude-haiku-4-5"));
+        assert!(listed("api.anthropic.com", "claude-haiku-4-5").is_some());
         assert_eq!(listed("api.openai.com", "gpt-4o-mega"), None);
         assert_eq!(listed("evil.example", "gpt-4o"), None);
     }

@@ -1,17 +1,18 @@
 //! What the caller decides: where requests go, with which key, and how long they may take.
 
+use crate::vendors::VENDORS;
 use errand_core::Price;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The address of OpenAI's API (<https://developers.openai.com/api/reference/overview>, checked 2026-11-21).
-pub const OPENAI_BASE_URL: &str = "https://api.openai.com/v1";
+/// The address of an Ollama on this machine (<https://docs.ollama.com/api/introduction>, checked 2026-11-21).
+pub const OLLAMA_BASE_URL: &str = "http://127.0.0.1:11434";
 
-/// The OpenAI-compatible address of an Ollama on this machine
-/// (<https://docs.ollama.com/api/openai-compatibility>, checked 2026-11-21).
-pub const OLLAMA_BASE_URL: &str = "http://127.0.0.1:11434/v1";
+/// Tokens of context that Ollama is asked to keep room for, if nobody says otherwise. Its own default, 4,096, is less
+/// than the instructions and tools of an assistant take; twice as much memory as a laptop has helps nobody.
+pub const OLLAMA_CONTEXT_TOKENS: u64 = 32_768;
 
 /// A key. Never printed: `Debug` shows only that there is one.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Which of OpenAI's two APIs an endpoint is spoken to in.
+/// Which API an endpoint is spoken to in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Dialect {
     /// Responses for OpenAI itself, Chat Completions for everybody else.
@@ -45,15 +46,24 @@ pub enum Dialect {
     Chat,
     /// Responses: `POST {base}/responses`.
     Responses,
+    /// Anthropic's Messages: `POST {base}/v1/messages`.
+    Anthropic,
+    /// Gemini: `POST {base}/v1beta/models/NAME:streamGenerateContent`.
+    Gemini,
+    /// Ollama's own: `POST {base}/api/chat`.
+    Ollama,
 }
 
 impl Dialect {
-    /// Reads `auto`, `chat` or `responses`.
+    /// Reads `auto`, `chat`, `responses`, `anthropic`, `gemini` or `ollama`.
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
         match text {
             "auto" => Ok(Dialect::Auto),
             "chat" => Ok(Dialect::Chat),
             "responses" => Ok(Dialect::Responses),
+            "anthropic" => Ok(Dialect::Anthropic),
+            "gemini" => Ok(Dialect::Gemini),
+            "ollama" => Ok(Dialect::Ollama),
             other => Err(SettingsError::Dialect { given: other.to_owned() }),
         }
     }
@@ -87,17 +97,21 @@ impl Default for Timeouts {
 /// Everything [`Providers`](crate::Providers) goes by.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// An OpenAI-compatible endpoint that takes every model name but `scripted/…`, unchanged.
+    /// An endpoint that takes every model name but `scripted/…`, unchanged.
     pub base_url: Option<String>,
-    /// The key for `base_url`. Without one, nothing is sent: OpenAI's key goes to OpenAI only.
+    /// The key for `base_url`. Without one, nothing is sent: a vendor's key goes to that vendor only.
     pub api_key: Option<Secret>,
-    /// The key for OpenAI.
-    pub openai_key: Option<Secret>,
-    /// Where `ollama/NAME` goes.
+    /// Keys of vendors by the variable they are read from, see [`VENDORS`]. Each goes to its vendor only.
+    pub keys: BTreeMap<&'static str, Secret>,
+    /// Where `azure/DEPLOYMENT` goes.
+    pub azure: Azure,
+    /// Where `ollama/NAME` goes, with or without `/v1` at its end.
     pub ollama_url: String,
-    /// Which API to speak.
+    /// Tokens of context that Ollama keeps room for; less where a model takes less.
+    pub ollama_context_tokens: u64,
+    /// Which API to speak at `base_url`. `Chat` and `Responses` hold for OpenAI and Azure too.
     pub dialect: Dialect,
-    /// Whether to ask for summaries of the reasoning in the Responses dialect. Off by default: OpenAI refuses it to
+    /// Whether to ask providers to show the reasoning, or a summary of it. Off by default: OpenAI refuses it to
     /// organisations that are not verified.
     pub reasoning_summaries: bool,
     /// How long things may take.
@@ -115,8 +129,10 @@ impl Default for Settings {
         Self {
             base_url: None,
             api_key: None,
-            openai_key: None,
+            keys: BTreeMap::new(),
+            azure: Azure::default(),
             ollama_url: OLLAMA_BASE_URL.to_owned(),
+            ollama_context_tokens: OLLAMA_CONTEXT_TOKENS,
             dialect: Dialect::Auto,
             reasoning_summaries: false,
             timeouts: Timeouts::default(),
@@ -127,19 +143,55 @@ impl Default for Settings {
     }
 }
 
+/// A resource of Azure OpenAI.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Azure {
+    /// Its address, such as `https://NAME.openai.azure.com`. `None`: there is none.
+    pub endpoint: Option<String>,
+    /// The version of the classic API, such as `2024-10-21`. `None`: the v1 API, which has no versions.
+    pub api_version: Option<String>,
+    /// The deployment that is taken when nobody names a model.
+    pub deployment: Option<String>,
+}
+
+/// The variable with Azure's key.
+pub const AZURE_KEY: &str = "AZURE_OPENAI_API_KEY";
+
 impl Settings {
-    /// Settings from variables: `OPENAI_API_KEY`, `ERRAND_MODEL_BASE_URL`, `ERRAND_MODEL_API_KEY`,
-    /// `ERRAND_MODEL_DIALECT`, `ERRAND_SCRIPT_DIR`. An empty variable counts as absent.
+    /// Settings from variables: `ERRAND_MODEL_BASE_URL`, `ERRAND_MODEL_API_KEY`, `ERRAND_MODEL_DIALECT`,
+    /// `ERRAND_OLLAMA_URL`, `ERRAND_SCRIPT_DIR`, and those of [`read_keys`](Self::read_keys). An empty variable counts as
+    /// absent.
     pub fn from_lookup(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, SettingsError> {
-        let lookup = |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
-        Ok(Self {
-            base_url: lookup("ERRAND_MODEL_BASE_URL"),
-            api_key: lookup("ERRAND_MODEL_API_KEY").map(Secret::new),
-            openai_key: lookup("OPENAI_API_KEY").map(Secret::new),
-            dialect: lookup("ERRAND_MODEL_DIALECT").map_or(Ok(Dialect::Auto), |text| Dialect::parse(&text))?,
-            script_dir: lookup("ERRAND_SCRIPT_DIR").map(PathBuf::from),
+        let text = |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let mut settings = Self {
+            base_url: text("ERRAND_MODEL_BASE_URL"),
+            api_key: text("ERRAND_MODEL_API_KEY").map(Secret::new),
+            ollama_url: text("ERRAND_OLLAMA_URL").unwrap_or_else(|| OLLAMA_BASE_URL.to_owned()),
+            dialect: text("ERRAND_MODEL_DIALECT").map_or(Ok(Dialect::Auto), |text| Dialect::parse(&text))?,
+            script_dir: text("ERRAND_SCRIPT_DIR").map(PathBuf::from),
             ..Self::default()
-        })
+        };
+        settings.read_keys(lookup);
+        Ok(settings)
+    }
+
+    /// Takes over the keys of all vendors, and `AZURE_OPENAI_ENDPOINT`, `AZURE_OPENAI_API_VERSION`,
+    /// `AZURE_OPENAI_DEPLOYMENT`.
+    pub fn read_keys(&mut self, lookup: &dyn Fn(&str) -> Option<String>) {
+        let text = |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let variables = VENDORS.iter().flat_map(|vendor| vendor.keys).chain([&AZURE_KEY]);
+        let keys = variables.filter_map(|variable| Some((*variable, Secret::new(text(variable)?))));
+        self.keys.extend(keys);
+        self.azure = Azure {
+            endpoint: text("AZURE_OPENAI_ENDPOINT"),
+            api_version: text("AZURE_OPENAI_API_VERSION").filter(|version| version != "v1"),
+            deployment: text("AZURE_OPENAI_DEPLOYMENT"),
+        };
+    }
+
+    /// The key in the first of `variables` that holds one.
+    pub(crate) fn key(&self, variables: &[&'static str]) -> Option<(&'static str, &Secret)> {
+        variables.iter().find_map(|variable| Some((*variable, self.keys.get(variable)?)))
     }
 }
 
@@ -155,7 +207,7 @@ pub enum SettingsError {
         reason: String,
     },
     /// No such dialect.
-    #[error("model dialect `{given}` is none of auto, chat, responses")]
+    #[error("model dialect `{given}` is none of auto, chat, responses, anthropic, gemini, ollama")]
     Dialect {
         /// What was given.
         given: String,
@@ -189,7 +241,7 @@ mod tests {
             _ => None,
         };
         let settings = Settings::from_lookup(&lookup).unwrap();
-        assert_eq!(settings.openai_key, Some(Secret::new("sk-1")));
+        assert_eq!(settings.key(&["OPENAI_API_KEY"]), Some(("OPENAI_API_KEY", &Secret::new("sk-1"))));
         assert_eq!(settings.base_url, None);
         assert_eq!(settings.dialect, Dialect::Responses);
     }
@@ -198,12 +250,12 @@ mod tests {
     fn an_unknown_dialect_is_refused() {
         let lookup = |name: &str| (name == "ERRAND_MODEL_DIALECT").then(|| "grpc".to_owned());
         let error = Settings::from_lookup(&lookup).unwrap_err();
-        assert_eq!(error.to_string(), "model dialect `grpc` is none of auto, chat, responses");
+        assert_eq!(error.to_string(), "model dialect `grpc` is none of auto, chat, responses, anthropic, gemini, ollama");
     }
 
     #[test]
     fn keys_are_not_printed() {
-        let settings = Settings { openai_key: Some(Secret::new("sk-very-secret")), ..Settings::default() };
+        let settings = Settings { api_key: Some(Secret::new("sk-very-secret")), ..Settings::default() };
         assert!(!format!("{settings:?}").contains("very-secret"));
     }
 }

@@ -32,7 +32,7 @@ pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit, Error> {
         DemoName::Data => ("scripted/data", DATA_TASK, "penguins-raw.csv", PENGUINS),
         DemoName::Code => ("scripted/code", CODE_TASK, "cases.csv", CASES),
     };
-    if config.model.is_none() && config.models.openai_key.is_none() && config.models.base_url.is_none() {
+    if config.model.is_none() && errand_models::choose_by_key(&config.models).is_none() && config.models.base_url.is_none() {
         config.model = Some(script.to_owned());
     }
     let output = args.output.unwrap_or_else(|| PathBuf::from(format!("errand-demo-{}", args.name.word())));

@@ -23,6 +23,8 @@ pub(super) struct File {
     pub(super) model_base_url: Option<String>,
     pub(super) model_dialect: Option<String>,
     pub(super) ollama_url: Option<String>,
+    #[serde(deserialize_with = "text_or_number")]
+    pub(super) ollama_context: Option<String>,
     pub(super) reasoning_summaries: bool,
     pub(super) script_dir: Option<PathBuf>,
     #[serde(deserialize_with = "text_or_number")]

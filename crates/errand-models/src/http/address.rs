@@ -26,8 +26,11 @@ pub(super) fn base_url(given: &str) -> Result<Url, SettingsError> {
     Ok(url)
 }
 
-pub(super) fn authorization(key: &Secret, name: &'static str) -> Result<HeaderValue, SettingsError> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| SettingsError::Key { name })?;
+/// The value of the header that carries `key`, after `before`. `name` is what a person has to set again if no header can
+/// carry it.
+pub(super) fn key_value(before: &str, key: &Secret, name: &'static str) -> Result<HeaderValue, SettingsError> {
+    let value = HeaderValue::from_str(&format!("{before}{}", key.expose()));
+    let mut value = value.map_err(|_| SettingsError::Key { name })?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -83,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_key_with_a_line_break_names_the_variable() {
-        let error = authorization(&Secret::new("a\nb"), "OPENAI_API_KEY").unwrap_err();
+        let error = key_value("Bearer ", &Secret::new("a\nb"), "OPENAI_API_KEY").unwrap_err();
         assert!(error.to_string().starts_with("OPENAI_API_KEY holds characters"));
     }
 

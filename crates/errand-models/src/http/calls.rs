@@ -33,6 +33,10 @@ struct Slot {
 }
 
 impl Calls {
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }

@@ -3,69 +3,153 @@
 //! Forms checked 2026-11-21 against <https://developers.openai.com/api/reference/resources/chat>.
 
 use super::calls::Fragment;
-use super::classify::Complaint;
-use super::dialect::{
-    Broken, Draft, Ended, Reader, Step, arguments_text, count, sent_arguments, sent_name, text, tool_parameters, turn,
-};
-use errand_core::{Finish, Message, ModelReply, ModelRequest, Usage};
+use super::dialect::{Ask, Broken, Dialect, Ended, Offer, Reader, Step, Unfit, complaint};
+use super::draft::Draft;
+use super::forms::{arguments_text, count, function_tools, list, sent_arguments, sent_id, sent_name, text};
+use super::layout::{self, Part};
+use super::manner::House;
+use super::schema;
+use errand_core::{Finish, Message, ModelReply, Usage};
 use errand_engine::ports::DeltaSink;
 use serde_json::{Map, Value, json};
 
-/// The body of a request. Fails with the name of a tool whose parameters are not JSON.
-///
-/// `max_tokens_name` is `max_completion_tokens` for OpenAI, which refuses the older name for its newer models, and
-/// `max_tokens` for everybody else, of whom many know only that one.
-pub(crate) fn body(request: &ModelRequest, model: &str, max_tokens_name: &str) -> Result<Value, String> {
-    let tools: Vec<Value> = tool_parameters(request)?
-        .into_iter()
-        .map(|(name, description, parameters)| {
-            json!({"type": "function",
-                   "function": {"name": name, "description": description, "parameters": parameters}})
-        })
-        .collect();
+/// The dialect.
+#[derive(Debug)]
+pub(crate) struct Chat;
+
+impl Dialect for Chat {
+    fn name(&self) -> &'static str {
+        "chat"
+    }
+
+    fn path(&self, _: &str) -> String {
+        "chat/completions".to_owned()
+    }
+
+    fn body(&self, ask: &Ask<'_>) -> Result<Value, Unfit> {
+        body(ask)
+    }
+
+    fn reader(&self, ask: &Ask<'_>) -> Box<dyn Reader> {
+        Box::new(ChatReader { draft: Draft::new(ask), keeps_reasoning: ask.manner.house == House::DeepSeek })
+    }
+
+    fn offers(&self, list: &Value) -> Vec<Offer> {
+        offers(list)
+    }
+}
+
+/// A list of models as OpenAI has it. OpenRouter and others tell the context too.
+pub(super) fn offers(models: &Value) -> Vec<Offer> {
+    let offer = |model: &Value| {
+        let context = ["/context_length", "/context_window", "/max_context_length", "/max_model_len"];
+        let modalities = model.pointer("/architecture/input_modalities").and_then(Value::as_array);
+        let parameters = model.get("supported_parameters").and_then(Value::as_array);
+        let vision = model.pointer("/capabilities/vision").and_then(Value::as_bool);
+        Offer {
+            context_tokens: context.iter().find_map(|pointer| count(model, pointer)).filter(|tokens| *tokens > 0),
+            images: modalities.map(|kinds| kinds.iter().any(|kind| kind == "image")).or(vision),
+            tools: parameters.map(|names| names.iter().any(|name| name == "tools")),
+            ..Offer::named(text(model, "id"))
+        }
+    };
+    list(models, "data").map(offer).filter(|offer| !offer.name.is_empty()).collect()
+}
+
+/// `max_completion_tokens` is for OpenAI, which refuses the older name for its newer models; of the others many know only
+/// `max_tokens`. Mistral refuses `stream_options` and tells the usage without.
+fn body(ask: &Ask<'_>) -> Result<Value, Unfit> {
+    let (request, house) = (ask.request, ask.manner.house);
+    let tools = function_tools(request)?;
+    let mut messages = Vec::new();
+    for message in &request.messages {
+        messages.push(self::message(message, ask));
+    }
     let mut body = Map::new();
-    body.insert("model".into(), model.into());
-    body.insert("messages".into(), request.messages.iter().map(message).collect());
+    body.insert("model".into(), ask.model.into());
+    if let Some(output) = &request.output {
+        let enforced = house != House::DeepSeek && (tools.is_empty() || ask.manner.takes_form_with_tools());
+        match enforced {
+            true => {
+                let schema = schema::parsed(output)?;
+                let strict = schema::is_strict(&schema);
+                let form = json!({"name": output.name, "schema": schema, "strict": strict});
+                body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": form}));
+            }
+            false => messages.insert(
+                usize::from(matches!(request.messages.first(), Some(Message::System { .. }))),
+                json!({"role": "system", "content": schema::told(output)}),
+            ),
+        }
+    }
+    body.insert("messages".into(), messages.into());
     if !tools.is_empty() {
         body.insert("tools".into(), tools.into());
     }
-    body.insert(max_tokens_name.into(), request.max_output_tokens.into());
+    let limit = if matches!(house, House::OpenAi | House::Azure) { "max_completion_tokens" } else { "max_tokens" };
+    body.insert(limit.into(), request.max_output_tokens.into());
     body.insert("stream".into(), true.into());
-    body.insert("stream_options".into(), json!({"include_usage": true}));
+    if house != House::Mistral {
+        body.insert("stream_options".into(), json!({"include_usage": true}));
+    }
+    if house == House::OpenAi && !request.cache_key.is_empty() {
+        body.insert("prompt_cache_key".into(), request.cache_key.as_str().into());
+    }
     Ok(Value::Object(body))
 }
 
-fn message(message: &Message) -> Value {
+fn message(message: &Message, ask: &Ask<'_>) -> Value {
     match message {
         Message::System { text } => json!({"role": "system", "content": text}),
-        Message::User { text, .. } => json!({"role": "user", "content": text}),
-        Message::Assistant { text, calls, .. } if calls.is_empty() => json!({"role": "assistant", "content": text}),
-        Message::Assistant { text, calls, .. } => {
-            let calls: Vec<Value> = calls
-                .iter()
-                .map(|call| {
-                    json!({"id": call.id, "type": "function",
-                           "function": {"name": sent_name(&call.name), "arguments": sent_arguments(&call.arguments)}})
-                })
-                .collect();
-            json!({"role": "assistant", "content": text, "tool_calls": calls})
+        Message::User { text, images } if images.is_empty() => json!({"role": "user", "content": text}),
+        Message::User { text, images } => {
+            let shown = images.iter().map(|image| json!({"type": "image_url", "image_url": {"url": ask.pictures.data_url(image)}}));
+            let said = (!text.is_empty()).then(|| json!({"type": "text", "text": text}));
+            json!({"role": "user", "content": shown.chain(said).collect::<Vec<_>>()})
         }
-        Message::Tool { call_id, text, .. } => json!({"role": "tool", "tool_call_id": call_id, "content": text}),
+        Message::Assistant { text, calls, opaque } => {
+            let mut message = json!({"role": "assistant", "content": text});
+            let parts = layout::parts(text, calls, opaque.as_ref(), &ask.origin);
+            let mut sent = Vec::new();
+            for part in parts {
+                match part {
+                    Part::Kept(Value::Object(kept)) => message.as_object_mut().into_iter().for_each(|message| {
+                        message.extend(kept.clone());
+                    }),
+                    Part::Call(call, _) => sent.push(json!({"id": call_id(&call.id, ask), "type": "function",
+                        "function": {"name": sent_name(&call.name), "arguments": sent_arguments(&call.arguments)}})),
+                    Part::Kept(_) | Part::Text(..) => {}
+                }
+            }
+            if !sent.is_empty() {
+                message["tool_calls"] = sent.into();
+            }
+            message
+        }
+        Message::Tool { call_id: id, text, .. } => {
+            json!({"role": "tool", "tool_call_id": call_id(id, ask), "content": text})
+        }
+    }
+}
+
+/// Mistral takes ids of nine letters and digits only.
+fn call_id(id: &str, ask: &Ask<'_>) -> String {
+    let is_short = |id: &str| id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    match ask.manner.house {
+        House::Mistral => sent_id(id, is_short, 9),
+        _ => id.to_owned(),
     }
 }
 
 /// Gathers a reply from its chunks.
-pub(crate) struct ChatReader {
+struct ChatReader {
     draft: Draft,
-    asked: String,
-    turn: usize,
+    /// DeepSeek wants the reasoning before a call back with its result, or refuses the conversation
+    /// (<https://api-docs.deepseek.com/guides/thinking_mode>, checked 2026-11-21).
+    keeps_reasoning: bool,
 }
 
 impl ChatReader {
-    pub(crate) fn new(request: &ModelRequest, model: &str) -> Self {
-        Self { draft: Draft::default(), asked: model.to_owned(), turn: turn(request) }
-    }
-
     fn choice(&mut self, choice: &Value, part: &Value, deltas: &dyn DeltaSink) -> Result<(), Broken> {
         // DeepSeek, vLLM and llama.cpp say `reasoning_content`; OpenRouter, Ollama and newer vLLM say `reasoning`.
         let reasoning = [text(part, "reasoning_content"), text(part, "reasoning")];
@@ -76,7 +160,7 @@ impl ChatReader {
             self.draft.refused = true;
             self.draft.add_text(refusal, deltas);
         }
-        for call in part.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+        for call in list(part, "tool_calls") {
             let function = call.get("function").unwrap_or(&Value::Null);
             let fragment = Fragment {
                 index: count(call, "/index"),
@@ -103,13 +187,22 @@ impl ChatReader {
             Some(Value::Array(parts)) => {
                 for part in parts {
                     self.draft.add_text(text(part, "text"), deltas);
-                    for thought in part.get("thinking").and_then(Value::as_array).into_iter().flatten() {
+                    for thought in list(part, "thinking") {
                         self.draft.add_reasoning(text(thought, "text"), deltas);
                     }
                 }
             }
             _ => {}
         }
+    }
+
+    fn reply(mut self) -> ModelReply {
+        if self.keeps_reasoning && !self.draft.reasoning.is_empty() && !self.draft.calls.is_empty() {
+            self.draft.layout.keep(json!({"reasoning_content": self.draft.reasoning}));
+            self.draft.layout.text(self.draft.text.len(), Map::new());
+            (0..self.draft.calls.len()).for_each(|_| self.draft.layout.call(Map::new()));
+        }
+        self.draft.into_reply()
     }
 
     fn about(&mut self, event: &Value) {
@@ -165,17 +258,10 @@ impl Reader for ChatReader {
             Ended::Open => finished && self.draft.usage.is_some(),
         };
         if whole {
-            Ok(self.draft.into_reply(&self.asked, self.turn))
+            Ok(self.reply())
         } else {
-            Err(Broken::Garbled("the answer ended before it was whole".to_owned()))
+            Err(Broken::cut())
         }
-    }
-}
-
-fn complaint(event: &Value) -> Result<(), Broken> {
-    match event.get("error") {
-        None | Some(Value::Null) => Ok(()),
-        Some(_) => Err(Broken::Complaint(Complaint::read(event, None))),
     }
 }
 

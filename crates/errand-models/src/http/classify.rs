@@ -8,6 +8,19 @@ use serde_json::Value;
 /// prompt.
 const DETAIL_CHARS: usize = 300;
 
+/// How providers say that a conversation is too long, where they have no code for it: OpenAI and compatible servers,
+/// Anthropic, Gemini, Ollama.
+const CONTEXT_FULL: [&str; 8] = [
+    "maximum context length",
+    "context window",
+    "context length",
+    "context size",
+    "prompt is too long",
+    "exceed context limit",
+    "exceeds the maximum number of tokens",
+    "input token count",
+];
+
 /// What a provider said about a failure, with no key in it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Complaint {
@@ -15,11 +28,14 @@ pub(crate) struct Complaint {
     pub(crate) code: String,
     /// Its words.
     pub(crate) message: String,
+    /// The wait it asks for inside the body (Gemini), in milliseconds.
+    pub(crate) retry_after_ms: Option<u64>,
 }
 
 impl Complaint {
-    /// Reads the forms in use: `{"error": {"message", "type", "code"}}` (OpenAI and most others), `{"error": "…"}`,
-    /// `{"message": "…"}`, `{"detail": "…"}`, and a list holding one of these (Gemini). Anything else, such as a
+    /// Reads the forms in use: `{"error": {"message", "type", "code"}}` (OpenAI, Anthropic and most others), the same with
+    /// `status` and `details` (Gemini), `{"error": "…"}` (Ollama), `{"message": "…"}`, `{"detail": "…"}`, and a list
+    /// holding one of these. Anything else, such as a
     /// proxy's page, leaves the complaint empty: it says nothing to act on and may quote the request.
     pub(crate) fn read(body: &Value, key: Option<&Secret>) -> Self {
         let body = body.get(0).unwrap_or(body);
@@ -29,12 +45,23 @@ impl Complaint {
             Some(Value::Number(number)) => number.to_string(),
             _ => String::new(),
         };
-        let code = Some(text("code")).filter(|code| !code.is_empty() && code.parse::<u16>().is_err());
+        let named = |name: &str| Some(text(name)).filter(|code| !code.is_empty() && code.parse::<u16>().is_err());
+        let code = named("code").or_else(|| named("type")).or_else(|| named("status")).unwrap_or_default();
         let message = match inner {
             Value::String(text) => text.clone(),
             _ => Some(text("message")).filter(|message| !message.is_empty()).unwrap_or_else(|| text("detail")),
         };
-        Self { code: clean(&code.unwrap_or_else(|| text("type")), key), message: clean(&message, key) }
+        let details = || inner.get("details").and_then(Value::as_array).into_iter().flatten();
+        // A quota of the day is not over in a minute, so it is told apart from a rate.
+        let per_day = details().any(|detail| detail.to_string().contains("PerDay"));
+        let code = if per_day { "insufficient_quota".to_owned() } else { code };
+        let retry_after_ms = details().find_map(|detail| seconds(detail.get("retryDelay")?.as_str()?));
+        Self { code: clean(&code, key), message: clean(&message, key), retry_after_ms }
+    }
+
+    /// The same without the key.
+    pub(crate) fn cleaned(self, key: Option<&Secret>) -> Self {
+        Self { code: clean(&self.code, key), message: clean(&self.message, key), ..self }
     }
 
     fn mentions(&self, needles: &[&str]) -> bool {
@@ -49,19 +76,25 @@ impl Complaint {
     /// The kind that the complaint itself tells, whatever the status.
     fn kind(&self) -> Option<ModelErrorKind> {
         use ModelErrorKind::*;
-        if self.has_code(&["insufficient_quota", "billing_hard_limit_reached", "billing_not_active"]) {
+        if self.has_code(&["insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "billing_error"])
+            || self.mentions(&["credit balance is too low"])
+        {
             Some(QuotaExhausted)
         } else if self.has_code(&["context_length_exceeded", "exceed_context_size_error", "string_above_max_length"])
-            || self.mentions(&["maximum context length", "context window", "context length", "context size"])
+            || self.mentions(&CONTEXT_FULL)
         {
             Some(ContextFull)
-        } else if self.has_code(&["invalid_api_key", "account_deactivated"]) || self.mentions(&["api key not valid"]) {
+        } else if self.has_code(&["invalid_api_key", "account_deactivated", "authentication_error", "permission_error"])
+            || self.mentions(&["api key not valid", "api key expired"])
+        {
             Some(Auth)
-        } else if self.has_code(&["model_not_found", "model_not_available"]) {
+        } else if self.has_code(&["model_not_found", "model_not_available", "DeploymentNotFound"]) {
             Some(UnknownModel)
-        } else if self.has_code(&["rate_limit_exceeded", "rate_limit_error", "slow_down"]) {
+        } else if self.has_code(&["rate_limit_exceeded", "rate_limit_error", "slow_down", "RESOURCE_EXHAUSTED"]) {
             Some(RateLimited)
-        } else if self.has_code(&["server_error", "overloaded_error", "vector_store_timeout"]) {
+        } else if self.has_code(&["timeout_error", "DEADLINE_EXCEEDED"]) {
+            Some(TimedOut)
+        } else if self.has_code(&["server_error", "overloaded_error", "api_error", "vector_store_timeout", "UNAVAILABLE", "INTERNAL"]) {
             Some(Unavailable)
         } else {
             None
@@ -69,19 +102,29 @@ impl Complaint {
     }
 }
 
-/// Takes keys out of a provider's words and shortens them. Besides the key sent, anything that looks like an OpenAI
-/// key goes, for providers quote keys in parts.
+/// A duration as Google writes it, such as `37s` or `0.5s`, in milliseconds.
+fn seconds(text: &str) -> Option<u64> {
+    let seconds: f64 = text.strip_suffix('s')?.parse().ok()?;
+    (seconds.is_finite() && seconds >= 0.0).then_some((seconds * 1000.0).ceil() as u64)
+}
+
+/// Takes keys out of a provider's words and shortens them. Besides the key sent, anything that looks like a key of OpenAI,
+/// Anthropic (`sk-`) or Google (`AIza`) goes, for providers quote keys in parts.
 pub(crate) fn clean(text: &str, key: Option<&Secret>) -> String {
     let text = match key.map(Secret::expose).filter(|key| !key.is_empty()) {
         Some(key) => text.replace(key, "[key]"),
         None => text.to_owned(),
     };
-    let words: Vec<&str> = text.split_whitespace().map(|word| if word.contains("sk-") { "[key]" } else { word }).collect();
+    let words: Vec<&str> = text.split_whitespace().map(|word| if looks_like_key(word) { "[key]" } else { word }).collect();
     let text = words.join(" ");
     match text.char_indices().nth(DETAIL_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
+}
+
+fn looks_like_key(word: &str) -> bool {
+    word.contains("sk-") || word.contains("AIza")
 }
 
 /// The failure behind an answer with an error status.
@@ -108,18 +151,22 @@ pub(crate) fn by_status(status: u16, complaint: &Complaint, host: &str, retry_af
         _ => BadRequest,
     };
     let may_be_charged = status >= 500 && !matches!(status, 501 | 503 | 529);
-    let what = describe(kind, status, host);
+    let what = match complaint.has_code(&["content_filter"]) {
+        true => format!("the content filter of {host} refused the request (HTTP {status}); word the task differently"),
+        false => describe(kind, status, host),
+    };
+    let retry_after_ms = retry_after_ms.or(complaint.retry_after_ms);
     ModelError { kind, message: with_words(what, complaint), retry_after_ms, may_be_charged }
 }
 
 /// The failure behind an error that came inside an answer with status 200. Work had begun, so it may be charged.
 pub(crate) fn inside_answer(complaint: &Complaint, host: &str) -> ModelError {
     let kind = complaint.kind().unwrap_or(match complaint.code.as_str() {
-        "invalid_request_error" | "invalid_prompt" => ModelErrorKind::BadRequest,
+        "invalid_request_error" | "invalid_prompt" | "content_filter" | "INVALID_ARGUMENT" => ModelErrorKind::BadRequest,
         _ => ModelErrorKind::Unavailable,
     });
     let what = format!("{host} broke off its answer with an error");
-    ModelError { kind, message: with_words(what, complaint), retry_after_ms: None, may_be_charged: true }
+    ModelError { kind, message: with_words(what, complaint), retry_after_ms: complaint.retry_after_ms, may_be_charged: true }
 }
 
 fn describe(kind: ModelErrorKind, status: u16, host: &str) -> String {
@@ -187,6 +234,31 @@ mod tests {
         check(503, Value::Null, Unavailable, false);
         check(504, Value::Null, TimedOut, true);
         check(529, json!({"error": {"type": "overloaded_error"}}), Unavailable, false);
+        let anthropic = |kind: &str, message: &str| json!({"type": "error", "error": {"type": kind, "message": message}});
+        check(400, anthropic("invalid_request_error", "prompt is too long: 200251 tokens > 200000 maximum"), ContextFull, false);
+        check(400, anthropic("invalid_request_error", "Your credit balance is too low to access it"), QuotaExhausted, false);
+        check(401, anthropic("authentication_error", "invalid x-api-key"), Auth, false);
+        check(404, anthropic("not_found_error", "model: claude-0"), UnknownModel, false);
+        check(413, anthropic("request_too_large", "Request exceeds the maximum size"), BadRequest, false);
+        let gemini = |status: &str, message: &str| json!({"error": {"code": 400, "message": message, "status": status}});
+        check(400, gemini("INVALID_ARGUMENT", "The input token count (9) exceeds the maximum"), ContextFull, false);
+        check(404, gemini("NOT_FOUND", "models/gemini-0 is not found for API version v1beta"), UnknownModel, false);
+        check(503, gemini("UNAVAILABLE", "The model is overloaded."), Unavailable, false);
+        check(404, json!({"error": "model 'x' not found"}), UnknownModel, false);
+        check(404, openai("DeploymentNotFound", "The API deployment does not exist"), UnknownModel, false);
+        check(400, openai("content_filter", "The response was filtered"), BadRequest, false);
+    }
+
+    #[test]
+    fn a_wait_in_the_body_counts_and_a_quota_of_the_day_is_no_rate() {
+        let body = |quota: &str| {
+            json!({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "You exceeded your current quota",
+                "details": [{"violations": [{"quotaId": quota}]}, {"retryDelay": "36.5s"}]}})
+        };
+        let error = |quota| by_status(429, &Complaint::read(&body(quota), None), "host", None);
+        let minute = error("GenerateRequestsPerMinutePerProjectPerModel");
+        assert_eq!((minute.kind, minute.retry_after_ms), (ModelErrorKind::RateLimited, Some(36_500)));
+        assert_eq!(error("GenerateRequestsPerDayPerProjectPerModel").kind, ModelErrorKind::QuotaExhausted);
     }
 
     #[test]

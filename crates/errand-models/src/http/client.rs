@@ -1,41 +1,30 @@
 //! An endpoint: an address, a key, and a connection pool made when first needed.
 
-use super::address;
-use super::chat::{self, ChatReader};
 use super::classify::{self, Complaint, clean};
-use super::dialect::{Broken, Ended, Reader, Step};
-use super::responses::{self, ResponsesReader};
+use super::dialect::{Ask, Broken, Dialect, Framing, Offer};
+use super::manner::Manner;
+use super::pictures::Pictures;
 use super::retry_after::retry_after_ms;
-use super::wire::{self, WireError};
-use crate::settings::{Dialect, Secret, Settings, SettingsError, Timeouts};
+use super::{address, dialect_of, forms, receive, wire};
+use crate::settings::{self, Secret, Settings, SettingsError, Timeouts};
 use errand_core::{ModelError, ModelErrorKind, ModelReply, ModelRequest};
-use errand_engine::ports::DeltaSink;
-use futures::StreamExt;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Response, Url};
+use errand_engine::ports::{Blobs, DeltaSink};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, Method, RequestBuilder, Response, Url};
 use serde_json::Value;
-use sse_stream::SseByteStream;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Display;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// Most bytes read of an error's body.
 const ERROR_BYTES_MAX: u64 = 8 << 10;
-
-/// How long the end of the HTTP answer is waited for after the end of the reply: long enough for one that is already
-/// here, so that the connection can be used again.
-const TAIL_WAIT: Duration = Duration::from_millis(20);
-
-/// Whose endpoint it is; decides details of the dialects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum EndpointKind {
-    /// OpenAI itself.
-    OpenAi,
-    /// Somebody else's.
-    Other,
-}
+/// Most bytes read of a list of models, or of what is told about one: OpenRouter's list has more than 1 MiB.
+const LIST_BYTES_MAX: u64 = 8 << 20;
+/// Most models that are remembered.
+const MODELS_MAX: usize = 256;
 
 /// An address with everything needed to call it.
 #[derive(Debug)]
@@ -43,41 +32,63 @@ pub(crate) struct Endpoint {
     base: Url,
     host: String,
     key: Option<Secret>,
-    authorization: Option<HeaderValue>,
-    kind: EndpointKind,
-    dialect: Dialect,
-    reasoning_summaries: bool,
+    key_header: Option<(&'static str, HeaderValue)>,
+    dialect: &'static dyn Dialect,
+    manner: Manner,
+    /// Version of Azure's classic API, in which a deployment is part of the path.
+    api_version: Option<String>,
     timeouts: Timeouts,
     reply_bytes_max: u64,
     client: OnceLock<Result<Client, String>>,
+    models: Mutex<BTreeMap<String, Offer>>,
 }
 
 impl Endpoint {
-    /// Checks address and key. `key_name` is what a person has to set again if the key cannot be sent.
+    /// Checks address and key. The key comes with what a person has to set again if it cannot be sent.
     pub(crate) fn new(
         base: &str,
-        key: Option<&Secret>,
-        key_name: &'static str,
+        key: Option<(&'static str, &Secret)>,
+        dialect: settings::Dialect,
         settings: &Settings,
     ) -> Result<Self, SettingsError> {
         let base = address::base_url(base)?;
-        let authorization = key.map(|key| address::authorization(key, key_name)).transpose()?;
-        let kind = match base.host_str() {
-            Some("api.openai.com") => EndpointKind::OpenAi,
-            _ => EndpointKind::Other,
-        };
+        let dialect = dialect_of(dialect, base.host_str() == Some("api.openai.com"));
+        let (name, before) = dialect.key_header();
+        let header = |(variable, key)| Ok((name, address::key_value(before, key, variable)?));
         Ok(Self {
+            manner: Manner::of(&base, settings),
+            base: dialect.base(base.clone()),
             host: address::host_label(&base),
-            base,
-            key: key.cloned(),
-            authorization,
-            kind,
-            dialect: settings.dialect,
-            reasoning_summaries: settings.reasoning_summaries,
+            key: key.map(|(_, key)| key.clone()),
+            key_header: key.map(header).transpose()?,
+            dialect,
+            api_version: None,
             timeouts: settings.timeouts,
             reply_bytes_max: settings.reply_bytes_max,
             client: OnceLock::new(),
+            models: Mutex::default(),
         })
+    }
+
+    /// The resource of Azure OpenAI that the settings name, if they name one
+    /// (<https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle>, checked 2026-11-21).
+    pub(crate) fn azure(settings: &Settings) -> Result<Option<Self>, SettingsError> {
+        let Some(given) = &settings.azure.endpoint else { return Ok(None) };
+        let root = given.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/openai");
+        let version = settings.azure.api_version.clone();
+        let (base, dialect) = match (&version, settings.dialect) {
+            (Some(_), _) => (format!("{root}/openai"), settings::Dialect::Chat),
+            (None, settings::Dialect::Responses) => (format!("{root}/openai/v1"), settings::Dialect::Responses),
+            (None, _) => (format!("{root}/openai/v1"), settings::Dialect::Chat),
+        };
+        let mut endpoint = Self::new(&base, None, dialect, settings)?;
+        if let Some((variable, key)) = settings.key(&[settings::AZURE_KEY]) {
+            endpoint.key_header = Some(("api-key", address::key_value("", key, variable)?));
+            endpoint.key = Some(key.clone());
+        }
+        endpoint.manner.house = super::manner::House::Azure;
+        endpoint.api_version = version;
+        Ok(Some(endpoint))
     }
 
     /// The host's name, in lower case.
@@ -100,17 +111,50 @@ impl Endpoint {
         address::is_loopback(&self.base)
     }
 
+    /// Tokens of context that every model has here, where that is so.
+    pub(crate) fn context_tokens(&self) -> Option<u64> {
+        self.dialect.context_tokens(&self.manner)
+    }
+
+    /// Most input tokens that one image is counted as, where nothing more is known of the model.
+    pub(crate) fn image_tokens(&self) -> u64 {
+        self.dialect.image_tokens()
+    }
+
+    pub(super) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
+    pub(super) fn reply_bytes_max(&self) -> u64 {
+        self.reply_bytes_max
+    }
+
+    pub(super) fn framing(&self) -> Framing {
+        self.dialect.framing()
+    }
+
     /// One try at `request`, for the model the endpoint knows as `model`.
     pub(crate) async fn call(
         &self,
         request: &ModelRequest,
         model: &str,
+        blobs: Option<&dyn Blobs>,
         deltas: &dyn DeltaSink,
     ) -> Result<ModelReply, ModelError> {
-        let (path, body, reader) = self.prepare(request, model)?;
-        let first_token_at = Instant::now() + self.timeouts.first_token;
-        let send = self.post(path, body)?.send();
-        let response = timeout_at(first_token_at, send)
+        let until = Instant::now() + self.timeouts.first_token;
+        self.check_images(request)?;
+        let pictures = Pictures::of(request, blobs).await?;
+        let about = self.about(model, until).await?;
+        let (body, reader) = {
+            let origin = format!("{} {} {model}", self.dialect.name(), self.host);
+            let ask = Ask { request, model, origin, pictures: &pictures, manner: &self.manner, about };
+            let body = self.dialect.body(&ask);
+            let body = body.map_err(|unfit| failure(ModelErrorKind::BadRequest, unfit.to_string(), false))?;
+            (body.to_string(), self.dialect.reader(&ask))
+        };
+        drop(pictures);
+        let send = self.request(Method::POST, &self.path(model))?.header(CONTENT_TYPE, "application/json").body(body).send();
+        let response = timeout_at(until, send)
             .await
             .map_err(|_| self.silent("first token", self.timeouts.first_token))?
             .map_err(|error| self.not_sent(&error))?;
@@ -118,130 +162,84 @@ impl Endpoint {
         if !response.status().is_success() {
             return Err(self.refused(status, response).await);
         }
-        let result = match is_json(&response) {
-            true => timeout_at(first_token_at, self.read_whole(response, reader, deltas)).await,
-            false => Ok(self.read_stream(response, reader, first_token_at, deltas).await),
-        };
-        result.unwrap_or_else(|_| Err(self.silent("whole answer", self.timeouts.first_token)))
+        receive::reply(self, response, reader, until, deltas).await
     }
 
-    /// Names of the models offered, in the endpoint's order; for finding out whether a local server is there.
-    pub(crate) async fn models(&self, wait: Duration) -> Result<Vec<String>, ModelError> {
-        let request = self.request(reqwest::Method::GET, "models")?;
-        let ask = async {
-            let response = request.send().await.map_err(|error| self.not_sent(&error))?;
-            let status = response.status().as_u16();
-            if !response.status().is_success() {
-                return Err(self.refused(status, response).await);
+    /// The models on offer, in the endpoint's order.
+    pub(crate) async fn offers(&self, wait: Duration) -> Result<Vec<Offer>, ModelError> {
+        let request = self.request(Method::GET, self.dialect.list_path())?;
+        let list = timeout(wait, self.json(request)).await.map_err(|_| self.silent("list of models", wait))??;
+        Ok(self.dialect.offers(&list))
+    }
+
+    /// What the endpoint tells about one model, if its dialect has a question for that.
+    pub(crate) async fn offer(&self, model: &str, wait: Duration) -> Result<Option<Offer>, ModelError> {
+        self.about(model, Instant::now() + wait).await
+    }
+
+    /// Asked once for each model.
+    async fn about(&self, model: &str, until: Instant) -> Result<Option<Offer>, ModelError> {
+        let Some((path, body)) = self.dialect.question(model) else { return Ok(None) };
+        if let Some(known) = self.models.lock().unwrap_or_else(PoisonError::into_inner).get(model) {
+            return Ok(Some(known.clone()));
+        }
+        let request = self.request(Method::POST, path)?.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        let answer = timeout_at(until, self.json(request)).await;
+        // Nothing was asked of the model itself yet, so nothing can be charged.
+        let answer = answer.unwrap_or_else(|_| Err(self.silent("word about the model", self.timeouts.first_token)));
+        let answer = answer.map_err(|error| ModelError { may_be_charged: false, ..error })?;
+        let offer = self.dialect.answer(model, &answer);
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(offer) = offer.clone().filter(|_| models.len() < MODELS_MAX) {
+            models.insert(model.to_owned(), offer);
+        }
+        Ok(offer)
+    }
+
+    fn check_images(&self, request: &ModelRequest) -> Result<(), ModelError> {
+        let mut images = request.messages.iter().flat_map(|message| message.images());
+        match images.find(|image| !self.dialect.takes(&image.media_type)) {
+            Some(image) => {
+                let message = format!("{} takes no images of type {}; show it as PNG", self.host, clean(&image.media_type, None));
+                Err(failure(ModelErrorKind::BadRequest, message, false))
             }
-            let body = wire::collect(response, 1 << 20).await.map_err(|error| self.broke_off(&error))?;
-            let body: Value = serde_json::from_slice(&body).map_err(|_| self.garbled("it is not JSON"))?;
-            let models = body.get("data").and_then(Value::as_array).into_iter().flatten();
-            Ok(models.filter_map(|model| model.get("id")?.as_str()).map(str::to_owned).collect())
-        };
-        timeout(wait, ask).await.map_err(|_| self.silent("list of models", wait))?
+            None => Ok(()),
+        }
     }
 
-    fn prepare(&self, request: &ModelRequest, model: &str) -> Result<(&'static str, Value, Box<dyn Reader>), ModelError> {
-        let responses = match self.dialect {
-            Dialect::Auto => self.kind == EndpointKind::OpenAi,
-            Dialect::Chat => false,
-            Dialect::Responses => true,
-        };
-        let body = if responses {
-            responses::body(request, model, self.reasoning_summaries)
-        } else if self.kind == EndpointKind::OpenAi || self.host_name().ends_with(".azure.com") {
-            chat::body(request, model, "max_completion_tokens")
-        } else {
-            chat::body(request, model, "max_tokens")
-        };
-        let body = body.map_err(|tool| {
-            let message = format!("the parameters of tool `{tool}` are not JSON; mend its manifest");
-            failure(ModelErrorKind::BadRequest, message, false)
-        })?;
-        Ok(match responses {
-            true => ("responses", body, Box::new(ResponsesReader::new(request, model))),
-            false => ("chat/completions", body, Box::new(ChatReader::new(request, model))),
-        })
+    fn path(&self, model: &str) -> String {
+        let path = self.dialect.path(model);
+        match &self.api_version {
+            Some(version) => {
+                format!("deployments/{}/{path}?api-version={}", forms::segment(model), forms::segment(version))
+            }
+            None => path,
+        }
     }
 
-    fn post(&self, path: &str, body: Value) -> Result<reqwest::RequestBuilder, ModelError> {
-        let request = self.request(reqwest::Method::POST, path)?;
-        Ok(request
-            .header(CONTENT_TYPE, "application/json")
-            .header(ACCEPT, "text/event-stream, application/json")
-            .body(body.to_string()))
-    }
-
-    fn request(&self, method: reqwest::Method, path: &str) -> Result<reqwest::RequestBuilder, ModelError> {
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, ModelError> {
         let client = self.client.get_or_init(|| address::build_client(&self.base, &self.timeouts));
         let client = client.as_ref().map_err(|reason| {
             failure(ModelErrorKind::Connect, format!("cannot prepare TLS for {}: {reason}", self.host), false)
         })?;
-        let request = client.request(method, format!("{}/{path}", self.base.as_str().trim_end_matches('/')));
-        Ok(match &self.authorization {
-            Some(value) => request.header(AUTHORIZATION, value.clone()),
-            None => request,
-        })
-    }
-
-    /// Reads events until the reply is whole.
-    async fn read_stream(
-        &self,
-        response: Response,
-        mut reader: Box<dyn Reader>,
-        first_token_at: Instant,
-        deltas: &dyn DeltaSink,
-    ) -> Result<ModelReply, ModelError> {
-        let framed = wire::is_framed(&response);
-        let bytes = wire::bounded(response, self.reply_bytes_max);
-        let mut events = std::pin::pin!(SseByteStream::new(bytes));
-        let ended = loop {
-            let (what, wait, until) = match reader.has_content() {
-                false => ("first token", self.timeouts.first_token, first_token_at),
-                true => ("next piece", self.timeouts.idle, Instant::now() + self.timeouts.idle),
-            };
-            let event = timeout_at(until, events.next()).await.map_err(|_| self.silent(what, wait))?;
-            let data = match event {
-                None => break if framed { Ended::Framed } else { Ended::Open },
-                // A connection that breaks after the last event has lost nothing; the reader knows.
-                Some(Err(sse_stream::Error::Body(error))) => match error.downcast_ref::<WireError>() {
-                    Some(WireError::Broke(_)) => break Ended::Open,
-                    _ => return Err(self.garbled(error)),
-                },
-                Some(Err(error)) => return Err(self.garbled(error)),
-                Some(Ok(event)) => event.data.unwrap_or_default(),
-            };
-            match data.trim() {
-                "" => continue,
-                "[DONE]" => break Ended::Marked,
-                data => {
-                    let event: Value = serde_json::from_str(data).map_err(|_| self.garbled("an event is not JSON"))?;
-                    let step = reader.event(&event, deltas).map_err(|broken| self.broken(broken))?;
-                    if step == Step::Done {
-                        break Ended::Marked;
-                    }
-                }
-            }
-        };
-        if ended == Ended::Marked {
-            // Whether the tail comes in time changes nothing but the reuse of the connection.
-            let _ = timeout(TAIL_WAIT, events.next()).await;
+        let mut request = client.request(method, format!("{}/{path}", self.base.as_str().trim_end_matches('/')));
+        for (name, value) in self.dialect.headers() {
+            request = request.header(*name, *value);
         }
-        reader.finish(ended).map_err(|broken| self.broken(broken))
+        if let Some((name, value)) = &self.key_header {
+            request = request.header(*name, value.clone());
+        }
+        Ok(request.header(ACCEPT, "text/event-stream, application/x-ndjson, application/json"))
     }
 
-    /// Reads the answer of a server that does not stream.
-    async fn read_whole(
-        &self,
-        response: Response,
-        mut reader: Box<dyn Reader>,
-        deltas: &dyn DeltaSink,
-    ) -> Result<ModelReply, ModelError> {
-        let body = wire::collect(response, self.reply_bytes_max).await.map_err(|error| self.broke_off(&error))?;
-        let body: Value = serde_json::from_slice(&body).map_err(|_| self.garbled("it is not the JSON it says it is"))?;
-        reader.whole(&body, deltas).map_err(|broken| self.broken(broken))?;
-        reader.finish(Ended::Marked).map_err(|broken| self.broken(broken))
+    async fn json(&self, request: RequestBuilder) -> Result<Value, ModelError> {
+        let response = request.send().await.map_err(|error| self.not_sent(&error))?;
+        let status = response.status().as_u16();
+        if !response.status().is_success() {
+            return Err(self.refused(status, response).await);
+        }
+        let body = wire::collect(response, LIST_BYTES_MAX).await.map_err(|error| self.garbled(error))?;
+        serde_json::from_slice(&body).map_err(|_| self.garbled("it is not JSON"))
     }
 
     /// The failure behind an answer with an error status.
@@ -267,28 +265,20 @@ impl Endpoint {
         failure(ModelErrorKind::Garbled, message, true)
     }
 
-    fn silent(&self, what: &str, wait: Duration) -> ModelError {
+    pub(super) fn silent(&self, what: &str, wait: Duration) -> ModelError {
         failure(ModelErrorKind::TimedOut, format!("{} sent no {what} within {wait:?}", self.host), true)
     }
 
-    fn broke_off(&self, error: &WireError) -> ModelError {
-        self.garbled(error)
-    }
-
-    fn broken(&self, broken: Broken) -> ModelError {
+    pub(super) fn broken(&self, broken: Broken) -> ModelError {
         match broken {
             Broken::Complaint(complaint) => {
-                let complaint = Complaint {
-                    code: clean(&complaint.code, self.key.as_ref()),
-                    message: clean(&complaint.message, self.key.as_ref()),
-                };
-                classify::inside_answer(&complaint, &self.host)
+                classify::inside_answer(&complaint.cleaned(self.key.as_ref()), &self.host)
             }
             Broken::Garbled(what) => self.garbled(what),
         }
     }
 
-    fn garbled(&self, what: impl Display) -> ModelError {
+    pub(super) fn garbled(&self, what: impl Display) -> ModelError {
         failure(ModelErrorKind::Garbled, format!("the answer of {} cannot be used: {what}", self.host), true)
     }
 
@@ -306,31 +296,55 @@ fn failure(kind: ModelErrorKind, message: String, may_be_charged: bool) -> Model
     ModelError { kind, message, retry_after_ms: None, may_be_charged }
 }
 
-fn is_json(response: &Response) -> bool {
-    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    kind.to_ascii_lowercase().contains("json")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Azure;
+
+    fn at(endpoint: &Endpoint, model: &str) -> String {
+        format!("{}/{}", endpoint.base.as_str().trim_end_matches('/'), endpoint.path(model))
+    }
 
     #[test]
-    fn only_openai_is_spoken_to_in_responses_by_default() {
-        let request = ModelRequest {
-            cache_key: String::new(),
-            output: None,
-            model: "m".to_owned(),
-            messages: vec![],
-            tools: vec![],
-            max_output_tokens: 1,
-        };
-        let path = |base: &str| {
-            let endpoint = Endpoint::new(base, None, "KEY", &Settings::default()).unwrap();
-            endpoint.prepare(&request, "m").map(|(path, ..)| path).unwrap()
-        };
-        assert_eq!(path("https://api.openai.com/v1"), "responses");
-        assert_eq!(path("https://api.openai.com.evil.example/v1"), "chat/completions");
-        assert_eq!(path("http://127.0.0.1:8080/v1"), "chat/completions");
+    fn each_dialect_finds_its_address_from_what_people_give() {
+        use settings::Dialect::*;
+        for (base, dialect, expected) in [
+            ("https://api.openai.com/v1", Auto, "https://api.openai.com/v1/responses"),
+            ("https://api.openai.com.evil.example/v1", Auto, "https://api.openai.com.evil.example/v1/chat/completions"),
+            ("http://127.0.0.1:8080/v1/", Auto, "http://127.0.0.1:8080/v1/chat/completions"),
+            ("https://api.anthropic.com", Anthropic, "https://api.anthropic.com/v1/messages"),
+            ("https://gateway.example/a/v1", Anthropic, "https://gateway.example/a/v1/messages"),
+            ("http://127.0.0.1:11434/v1", Ollama, "http://127.0.0.1:11434/api/chat"),
+            ("http://127.0.0.1:11434/", Ollama, "http://127.0.0.1:11434/api/chat"),
+            ("https://h.example/ollama/v1/", Ollama, "https://h.example/ollama/api/chat"),
+            ("https://g.example", Gemini, "https://g.example/v1beta/models/m%2F1:streamGenerateContent?alt=sse"),
+            ("https://g.example/v1alpha", Gemini, "https://g.example/v1alpha/models/m%2F1:streamGenerateContent?alt=sse"),
+        ] {
+            let endpoint = Endpoint::new(base, None, dialect, &Settings::default()).unwrap();
+            assert_eq!(at(&endpoint, "m/1"), expected);
+        }
+    }
+
+    #[test]
+    fn azure_is_found_in_both_of_its_apis() {
+        for (endpoint, version, expected) in [
+            ("https://r.openai.azure.com/", None, "https://r.openai.azure.com/openai/v1/chat/completions"),
+            ("https://r.openai.azure.com/openai/v1/", None, "https://r.openai.azure.com/openai/v1/chat/completions"),
+            (
+                "https://r.openai.azure.com",
+                Some("2024-10-21"),
+                "https://r.openai.azure.com/openai/deployments/m%2F1/chat/completions?api-version=2024-10-21",
+            ),
+        ] {
+            let azure = Azure {
+                endpoint: Some(endpoint.to_owned()),
+                api_version: version.map(str::to_owned),
+                deployment: None,
+            };
+            let keys = BTreeMap::from([(settings::AZURE_KEY, Secret::new("k"))]);
+            let endpoint = Endpoint::azure(&Settings { azure, keys, ..Settings::default() }).unwrap().unwrap();
+            assert_eq!(at(&endpoint, "m/1"), expected);
+            assert_eq!(endpoint.key_header.as_ref().map(|(name, _)| *name), Some("api-key"));
+        }
     }
 }

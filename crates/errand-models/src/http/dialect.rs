@@ -1,10 +1,145 @@
-//! What both of OpenAI's dialects share: the forms a request is sent in and a reply is gathered from.
+//! What a dialect is: the forms that a request is sent in and a reply is gathered from.
 
-use super::calls::{Calls, TooManyCalls};
+use super::calls::TooManyCalls;
 use super::classify::Complaint;
-use errand_core::{Finish, Message, ModelReply, ModelRequest, Usage};
-use errand_engine::ports::{Delta, DeltaSink};
-use serde_json::{Value, json};
+use super::manner::Manner;
+use super::pictures::Pictures;
+use errand_core::{ModelReply, ModelRequest};
+use errand_engine::ports::DeltaSink;
+use reqwest::Url;
+use serde_json::Value;
+use std::fmt::Debug;
+
+/// The forms of one API.
+pub(crate) trait Dialect: Debug + Send + Sync {
+    /// Its name, in origins and messages.
+    fn name(&self) -> &'static str;
+
+    /// The address that the paths below stand on, from the one that was given.
+    fn base(&self, given: Url) -> Url {
+        given
+    }
+
+    /// The header that carries the key, and what stands before the key in it.
+    fn key_header(&self) -> (&'static str, &'static str) {
+        ("authorization", "Bearer ")
+    }
+
+    /// Headers that every request has.
+    fn headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// Where a request goes, below the base.
+    fn path(&self, model: &str) -> String;
+
+    /// The body of a request.
+    fn body(&self, ask: &Ask<'_>) -> Result<Value, Unfit>;
+
+    /// How events are told apart on the wire.
+    fn framing(&self) -> Framing {
+        Framing::Events
+    }
+
+    /// Whoever gathers the reply.
+    fn reader(&self, ask: &Ask<'_>) -> Box<dyn Reader>;
+
+    /// Whether images of this type are taken.
+    fn takes(&self, media_type: &str) -> bool {
+        matches!(media_type, "image/png" | "image/jpeg" | "image/webp" | "image/gif")
+    }
+
+    /// Tokens of context that a model has at this endpoint, where the dialect decides it.
+    fn context_tokens(&self, _manner: &Manner) -> Option<u64> {
+        None
+    }
+
+    /// Most input tokens that one image is counted as, where nothing more is known of the model. The dearest known is
+    /// gpt-4o-mini: 2,833 and 5,667 for each of up to 8 tiles, 48,169
+    /// (<https://developers.openai.com/api/docs/guides/images-vision>, checked 2026-11-21).
+    fn image_tokens(&self) -> u64 {
+        50_000
+    }
+
+    /// Where models are listed, below the base.
+    fn list_path(&self) -> &'static str {
+        "models"
+    }
+
+    /// The models of a list.
+    fn offers(&self, list: &Value) -> Vec<Offer>;
+
+    /// What has to be asked about a model before its first call: a path and a body.
+    fn question(&self, _model: &str) -> Option<(&'static str, Value)> {
+        None
+    }
+
+    /// What the answer to the question tells.
+    fn answer(&self, _model: &str, _answer: &Value) -> Option<Offer> {
+        None
+    }
+}
+
+/// One call, as a dialect sees it.
+#[derive(Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) request: &'a ModelRequest,
+    /// The model as the endpoint knows it.
+    pub(crate) model: &'a str,
+    /// Whom replies come from, see [`errand_core::Opaque::origin`].
+    pub(crate) origin: String,
+    pub(crate) pictures: &'a Pictures,
+    pub(crate) manner: &'a Manner,
+    /// What was asked about the model, see [`Dialect::question`].
+    pub(crate) about: Option<Offer>,
+}
+
+/// A model on offer, as far as its provider tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// Its name, as the provider takes it.
+    pub name: String,
+    /// Input and output tokens it takes at most.
+    pub context_tokens: Option<u64>,
+    /// Whether it takes images.
+    pub images: Option<bool>,
+    /// Whether it calls tools.
+    pub tools: Option<bool>,
+    /// Whether it reasons.
+    pub reasoning: Option<bool>,
+    /// Whether it converses at all, in place of embedding or drawing.
+    pub chats: Option<bool>,
+}
+
+impl Offer {
+    /// A model of which only the name is known.
+    pub(crate) fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+}
+
+/// Why a request cannot be put into a dialect.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// A tool's parameters are no JSON.
+    #[error("the parameters of tool `{tool}` are not JSON; mend its manifest")]
+    Tool { tool: String },
+    /// The form of the answer is no JSON.
+    #[error("the schema of the answer is not JSON; mend it")]
+    Schema,
+    /// The model is known not to do what the request needs.
+    #[error("model `{model}` takes no {what}; choose one that does, or leave them out")]
+    Lacks { model: String, what: &'static str },
+}
+
+/// How events are told apart on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// Server-sent events.
+    Events,
+    /// One JSON value per line.
+    Lines,
+}
 
 /// Gathers one reply. Made per call; told each event, then asked for the whole.
 pub(crate) trait Reader: Send {
@@ -50,122 +185,23 @@ pub(crate) enum Broken {
     Garbled(String),
 }
 
+impl Broken {
+    /// The end came too early.
+    pub(crate) fn cut() -> Self {
+        Broken::Garbled("the answer ended before it was whole".to_owned())
+    }
+}
+
 impl From<TooManyCalls> for Broken {
     fn from(error: TooManyCalls) -> Self {
         Broken::Garbled(error.to_string())
     }
 }
 
-/// A reply as far as it has come.
-#[derive(Debug, Default)]
-pub(crate) struct Draft {
-    pub(crate) model: String,
-    pub(crate) text: String,
-    pub(crate) reasoning: String,
-    pub(crate) calls: Calls,
-    pub(crate) refused: bool,
-    pub(crate) finish: Option<Finish>,
-    pub(crate) usage: Option<Usage>,
-}
-
-impl Draft {
-    pub(crate) fn has_content(&self) -> bool {
-        !self.text.is_empty() || !self.reasoning.is_empty() || !self.calls.is_empty()
-    }
-
-    pub(crate) fn add_text(&mut self, text: &str, deltas: &dyn DeltaSink) {
-        if !text.is_empty() {
-            self.text.push_str(text);
-            deltas.delta(Delta::Text(text.to_owned()));
-        }
-    }
-
-    pub(crate) fn add_reasoning(&mut self, text: &str, deltas: &dyn DeltaSink) {
-        if !text.is_empty() {
-            self.reasoning.push_str(text);
-            deltas.delta(Delta::Reasoning(text.to_owned()));
-        }
-    }
-
-    /// The reply; `asked` and `turn` fill in what the provider left out.
-    pub(crate) fn into_reply(self, asked: &str, turn: usize) -> ModelReply {
-        let finish = self.finish.unwrap_or(Finish::Stop);
-        ModelReply {
-            opaque: None,
-            model: if self.model.is_empty() { asked.to_owned() } else { self.model },
-            text: self.text,
-            reasoning: self.reasoning,
-            calls: self.calls.finish(turn),
-            finish: if self.refused { Finish::Refused } else { finish },
-            usage: self.usage,
-        }
-    }
-}
-
-/// The text at `name`, or nothing.
-pub(crate) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// Arguments as text, also from servers that send the object itself.
-pub(crate) fn arguments_text(value: Option<&Value>) -> String {
-    match value {
-        Some(Value::String(text)) => text.clone(),
-        None | Some(Value::Null) => String::new(),
-        Some(other) => other.to_string(),
-    }
-}
-
-/// A count at a JSON pointer.
-pub(crate) fn count(value: &Value, pointer: &str) -> Option<u64> {
-    value.pointer(pointer).and_then(Value::as_u64)
-}
-
-/// How many replies the conversation holds already.
-pub(crate) fn turn(request: &ModelRequest) -> usize {
-    request.messages.iter().filter(|message| matches!(message, Message::Assistant { .. })).count()
-}
-
-/// A tool's parameters as JSON, or the name of the tool whose schema is none.
-pub(crate) fn tool_parameters(request: &ModelRequest) -> Result<Vec<(&str, &str, Value)>, String> {
-    let parse = |tool: &'_ errand_core::ToolDefinition| serde_json::from_str::<Value>(&tool.parameters);
-    let tools = request.tools.iter();
-    tools
-        .map(|tool| match parse(tool) {
-            Ok(parameters) => Ok((tool.name.as_str(), tool.description.as_str(), parameters)),
-            Err(_) => Err(tool.name.clone()),
-        })
-        .collect()
-}
-
-/// The name of a tool as providers take it back in a conversation: at most 64 characters of `[A-Za-z0-9_-]`. A model
-/// may have made up any name, and a history with a refused one could never be sent again.
-pub(crate) fn sent_name(name: &str) -> String {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let name: String = name.chars().map(|c| if fits(c) { c } else { '_' }).take(64).collect();
-    if name.is_empty() { "unnamed".to_owned() } else { name }
-}
-
-/// Arguments as providers take them back. Several servers parse them and refuse the whole conversation if they are no
-/// JSON object, so what is none goes as the text it was under one name.
-pub(crate) fn sent_arguments(arguments: &str) -> String {
-    match serde_json::from_str::<Value>(arguments) {
-        Ok(Value::Object(_)) => arguments.to_owned(),
-        _ => json!({ "malformed": arguments }).to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_model_made_up_goes_back_in_a_form_that_is_taken() {
-        assert_eq!(sent_name("functions.python"), "functions_python");
-        assert_eq!(sent_name(""), "unnamed");
-        assert_eq!(sent_name(&"é".repeat(99)).len(), 64);
-        assert_eq!(sent_arguments(r#"{"a": 1}"#), r#"{"a": 1}"#);
-        assert_eq!(sent_arguments(r#"{"a": "#), r#"{"malformed":"{\"a\": "}"#);
-        assert_eq!(sent_arguments("[1]"), r#"{"malformed":"[1]"}"#);
+/// Fails if an event or a body holds an error.
+pub(crate) fn complaint(body: &Value) -> Result<(), Broken> {
+    match body.get("error") {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => Err(Broken::Complaint(Complaint::read(body, None))),
     }
 }

@@ -5,50 +5,105 @@
 
 use super::calls::{Calls, Fragment};
 use super::classify::Complaint;
-use super::dialect::{
-    Broken, Draft, Ended, Reader, Step, arguments_text, count, sent_arguments, sent_name, text, tool_parameters, turn,
-};
-use errand_core::{Finish, Message, ModelReply, ModelRequest, Usage};
+use super::dialect::{Ask, Broken, Dialect, Ended, Offer, Reader, Step, Unfit, complaint};
+use super::draft::Draft;
+use super::forms::{arguments_text, count, field, list, sent_arguments, sent_name, text, tools};
+use super::layout::{self, Layout, Part};
+use super::manner::House;
+use super::{chat, schema};
+use errand_core::{Finish, Message, ModelReply, Usage};
 use errand_engine::ports::DeltaSink;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
-/// The body of a request. Fails with the name of a tool whose parameters are not JSON.
-///
-/// `store` is off: the conversation is kept by Errand, and each request carries the whole of it.
-pub(crate) fn body(request: &ModelRequest, model: &str, reasoning_summaries: bool) -> Result<Value, String> {
-    let tools: Vec<Value> = tool_parameters(request)?
-        .into_iter()
-        .map(|(name, description, parameters)| {
-            json!({"type": "function", "name": name, "description": description, "parameters": parameters,
-                   "strict": false})
-        })
-        .collect();
+/// The dialect.
+#[derive(Debug)]
+pub(crate) struct Responses;
+
+impl Dialect for Responses {
+    fn name(&self) -> &'static str {
+        "responses"
+    }
+
+    fn path(&self, _: &str) -> String {
+        "responses".to_owned()
+    }
+
+    fn body(&self, ask: &Ask<'_>) -> Result<Value, Unfit> {
+        body(ask)
+    }
+
+    fn reader(&self, ask: &Ask<'_>) -> Box<dyn Reader> {
+        Box::new(ResponsesReader { draft: Draft::new(ask), whole: false, items: BTreeMap::new() })
+    }
+
+    fn offers(&self, list: &Value) -> Vec<Offer> {
+        chat::offers(list)
+    }
+}
+
+/// `store` is off: the conversation is kept by Errand, and each request carries the whole of it. So reasoning is asked
+/// for in its encrypted form, to be sent back with it.
+fn body(ask: &Ask<'_>) -> Result<Value, Unfit> {
+    let request = ask.request;
+    let tool = |(name, description, parameters)| {
+        json!({"type": "function", "name": name, "description": description, "parameters": parameters, "strict": false})
+    };
+    let tools: Vec<Value> = tools(request)?.into_iter().map(tool).collect();
     let mut body = Map::new();
-    body.insert("model".into(), model.into());
-    body.insert("input".into(), request.messages.iter().flat_map(items).collect());
+    body.insert("model".into(), ask.model.into());
+    body.insert("input".into(), request.messages.iter().flat_map(|message| items(message, ask)).collect());
     if !tools.is_empty() {
         body.insert("tools".into(), tools.into());
     }
-    if reasoning_summaries {
+    if let Some(output) = &request.output {
+        let schema = schema::parsed(output)?;
+        let strict = schema::is_strict(&schema);
+        let form = json!({"type": "json_schema", "name": output.name, "schema": schema, "strict": strict});
+        body.insert("text".into(), json!({"format": form}));
+    }
+    if ask.manner.shows_reasoning {
         body.insert("reasoning".into(), json!({"summary": "auto"}));
+    }
+    if reasons(ask.model) {
+        body.insert("include".into(), json!(["reasoning.encrypted_content"]));
     }
     body.insert("max_output_tokens".into(), request.max_output_tokens.into());
     body.insert("store".into(), false.into());
     body.insert("stream".into(), true.into());
+    if ask.manner.house == House::OpenAi && !request.cache_key.is_empty() {
+        body.insert("prompt_cache_key".into(), request.cache_key.as_str().into());
+    }
     Ok(Value::Object(body))
 }
 
-fn items(message: &Message) -> Vec<Value> {
+/// True for models of OpenAI that reason; the others refuse to be asked for their reasoning.
+fn reasons(model: &str) -> bool {
+    let digit = |start: &str| model.strip_prefix(start).and_then(|rest| rest.chars().next()?.to_digit(10));
+    let is_series = digit("o").is_some() || digit("gpt-").is_some_and(|major| major >= 5) || model.starts_with("codex-");
+    is_series && !model.contains("-chat")
+}
+
+fn items(message: &Message, ask: &Ask<'_>) -> Vec<Value> {
     match message {
         Message::System { text } => vec![json!({"role": "system", "content": text})],
-        Message::User { text, .. } => vec![json!({"role": "user", "content": text})],
-        Message::Assistant { text, calls, .. } => {
-            let said = (!text.is_empty() || calls.is_empty()).then(|| json!({"role": "assistant", "content": text}));
-            let calls = calls.iter().map(|call| {
-                json!({"type": "function_call", "call_id": call.id, "name": sent_name(&call.name),
-                       "arguments": sent_arguments(&call.arguments)})
-            });
-            said.into_iter().chain(calls).collect()
+        Message::User { text, images } if images.is_empty() => vec![json!({"role": "user", "content": text})],
+        Message::User { text, images } => {
+            let shown = images.iter().map(|image| json!({"type": "input_image", "image_url": ask.pictures.data_url(image)}));
+            let said = (!text.is_empty()).then(|| json!({"type": "input_text", "text": text}));
+            vec![json!({"role": "user", "content": shown.chain(said).collect::<Vec<_>>()})]
+        }
+        Message::Assistant { text, calls, opaque } => {
+            let mut parts = layout::parts(text, calls, opaque.as_ref(), &ask.origin);
+            // Reasoning that nothing came of is refused.
+            while matches!(parts.last(), Some(Part::Kept(_))) {
+                parts.pop();
+            }
+            let mut items: Vec<Value> = parts.into_iter().map(item).collect();
+            if items.is_empty() {
+                items.push(json!({"role": "assistant", "content": ""}));
+            }
+            items
         }
         Message::Tool { call_id, text, .. } => {
             vec![json!({"type": "function_call_output", "call_id": call_id, "output": text})]
@@ -56,19 +111,28 @@ fn items(message: &Message) -> Vec<Value> {
     }
 }
 
+fn item(part: Part<'_>) -> Value {
+    match part {
+        Part::Kept(value) => value,
+        Part::Text(text, with) => {
+            let mut item = Map::from_iter([("role".to_owned(), "assistant".into()), ("content".to_owned(), text.into())]);
+            item.extend(with);
+            Value::Object(item)
+        }
+        Part::Call(call, _) => json!({"type": "function_call", "call_id": call.id, "name": sent_name(&call.name),
+                                      "arguments": sent_arguments(&call.arguments)}),
+    }
+}
+
 /// Gathers a reply from its events.
-pub(crate) struct ResponsesReader {
+struct ResponsesReader {
     draft: Draft,
     whole: bool,
-    asked: String,
-    turn: usize,
+    /// Items that were said to be done, for servers whose last event lists none.
+    items: BTreeMap<u64, Value>,
 }
 
 impl ResponsesReader {
-    pub(crate) fn new(request: &ModelRequest, model: &str) -> Self {
-        Self { draft: Draft::default(), whole: false, asked: model.to_owned(), turn: turn(request) }
-    }
-
     fn item_added(&mut self, event: &Value, deltas: &dyn DeltaSink) -> Result<(), Broken> {
         let item = event.get("item").unwrap_or(&Value::Null);
         if text(item, "type") == "function_call" {
@@ -89,6 +153,7 @@ impl ResponsesReader {
                 self.draft.calls.set_arguments(index.unwrap_or(0), &arguments);
             }
         }
+        self.items.insert(count(event, "/output_index").unwrap_or(self.items.len() as u64), item.clone());
         Ok(())
     }
 
@@ -112,11 +177,14 @@ impl ResponsesReader {
     /// Takes over the output listed at the end and tells whether it is a refusal.
     fn output(&mut self, response: &Value, deltas: &dyn DeltaSink) -> Result<bool, Broken> {
         let Some(items) = response.get("output").and_then(Value::as_array).filter(|items| !items.is_empty()) else {
+            let done = std::mem::take(&mut self.items);
+            self.draft.layout = laid_out(done.values());
             return Ok(false);
         };
+        self.draft.layout = laid_out(items.iter());
         let (mut said, mut refused, mut calls) = (String::new(), false, Calls::default());
         for (position, item) in items.iter().enumerate() {
-            let parts = item.get("content").and_then(Value::as_array).into_iter().flatten();
+            let parts = list(item, "content");
             match text(item, "type") {
                 "message" => parts.for_each(|part| {
                     said.push_str(text(part, "text"));
@@ -178,9 +246,7 @@ impl Reader for ResponsesReader {
     }
 
     fn whole(&mut self, body: &Value, deltas: &dyn DeltaSink) -> Result<(), Broken> {
-        if body.get("error").is_some_and(|error| !error.is_null()) {
-            return Err(Broken::Complaint(Complaint::read(body, None)));
-        }
+        complaint(body)?;
         if !body.get("output").is_some_and(Value::is_array) {
             return Err(Broken::Garbled("the answer is JSON but holds no output".to_owned()));
         }
@@ -194,11 +260,36 @@ impl Reader for ResponsesReader {
     /// Only the last event makes a reply whole, however the stream ended.
     fn finish(self: Box<Self>, _: Ended) -> Result<ModelReply, Broken> {
         if self.whole {
-            Ok(self.draft.into_reply(&self.asked, self.turn))
+            Ok(self.draft.into_reply())
         } else {
-            Err(Broken::Garbled("the answer ended before it was whole".to_owned()))
+            Err(Broken::cut())
         }
     }
+}
+
+/// Where encrypted reasoning stood among text and calls. Items without it say nothing that the text does not.
+fn laid_out<'a>(items: impl Iterator<Item = &'a Value>) -> Layout {
+    let mut layout = Layout::default();
+    for item in items {
+        match text(item, "type") {
+            "reasoning" if !text(item, "encrypted_content").is_empty() => layout.keep(kept(item)),
+            "message" => {
+                let said = list(item, "content").map(|part| text(part, "text").len() + text(part, "refusal").len()).sum();
+                let phase = text(item, "phase");
+                layout.text(said, if phase.is_empty() { Map::new() } else { field("phase", phase) });
+            }
+            "function_call" => layout.call(Map::new()),
+            _ => {}
+        }
+    }
+    layout
+}
+
+/// A reasoning item as it may be sent: its status may not.
+fn kept(item: &Value) -> Value {
+    let fields = ["type", "id", "summary", "content", "encrypted_content"];
+    let field = |name: &str| item.get(name).filter(|value| !value.is_null()).map(|value| (name.to_owned(), value.clone()));
+    fields.into_iter().filter_map(field).collect::<Map<_, _>>().into()
 }
 
 fn call_fragment<'a>(index: Option<u64>, item: &'a Value, arguments: &'a str) -> Fragment<'a> {

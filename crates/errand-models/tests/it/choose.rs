@@ -1,7 +1,11 @@
 //! Which model is taken when nobody names one.
 
 use crate::server::{Answer, Server, Then};
-use errand_models::{OPENAI_DEFAULT, SCRIPT_DEFAULT, Secret, Settings, Timeouts, choose_default};
+use errand_models::{
+    ANTHROPIC_DEFAULT, AZURE_KEY, Azure, GEMINI_DEFAULT, OPENAI_DEFAULT, SCRIPT_DEFAULT, Secret, Settings, Timeouts,
+    choose_default,
+};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::net::TcpListener;
 
@@ -17,30 +21,47 @@ async fn with_ollama(answer: Answer) -> (Server, Settings) {
     (server, settings)
 }
 
+/// In the form of <https://docs.ollama.com/api/tags> (2026-11-21).
+const TAGS: &str = r#"{"models":[{"name":"nomic-embed-text:latest"},{"name":"qwen3:8b","size":5200000000}]}"#;
 const MODELS: &str =
     r#"{"object":"list","data":[{"id":"nomic-embed-text:latest","object":"model"},{"id":"qwen3:8b","object":"model"}]}"#;
 
 #[tokio::test]
 async fn a_key_goes_before_ollama_and_ollama_before_the_script() {
-    let (server, settings) = with_ollama(Answer::json("200 OK", MODELS)).await;
+    let (server, settings) = with_ollama(Answer::json("200 OK", TAGS)).await;
     let choice = choose_default(&settings).await.unwrap();
     assert_eq!((choice.model.as_str(), choice.why.as_str()), ("ollama/qwen3:8b", "a local Ollama answers"));
-    assert!(server.requests()[0].starts_with("GET /v1/models HTTP/1.1\r\n"));
+    assert!(server.requests()[0].starts_with("GET /api/tags HTTP/1.1\r\n"));
 
-    let keyed = Settings { openai_key: Some(Secret::new("k")), ..settings.clone() };
-    assert_eq!(choose_default(&keyed).await.unwrap().model, OPENAI_DEFAULT);
+    let key = |name| BTreeMap::from([(name, Secret::new("k"))]);
+    for (variable, model) in [
+        ("OPENAI_API_KEY", OPENAI_DEFAULT),
+        ("ANTHROPIC_API_KEY", ANTHROPIC_DEFAULT),
+        ("GOOGLE_API_KEY", GEMINI_DEFAULT),
+        (AZURE_KEY, "azure/mine"),
+    ] {
+        let azure = Azure { endpoint: Some("https://r.example".into()), deployment: Some("mine".into()), api_version: None };
+        let keyed = Settings { keys: key(variable), azure, ..settings.clone() };
+        let choice = choose_default(&keyed).await.unwrap();
+        assert_eq!(choice.model, model);
+        assert!(choice.why.ends_with("is set"), "{}", choice.why);
+    }
     assert_eq!(server.requests().len(), 1, "Ollama is not asked where a key decides");
 
     let alone = Settings { ollama_url: nobody().await, ..settings };
     let choice = choose_default(&alone).await.unwrap();
     assert_eq!(choice.model, SCRIPT_DEFAULT);
     assert!(choice.why.contains("OPENAI_API_KEY"), "{}", choice.why);
+    let groq = Settings { keys: key("GROQ_API_KEY"), ..alone };
+    let choice = choose_default(&groq).await.unwrap();
+    assert_eq!(choice.model, SCRIPT_DEFAULT);
+    assert!(choice.why.contains("errand models groq"), "{}", choice.why);
 }
 
 #[tokio::test]
 async fn an_ollama_that_is_no_use_leaves_the_script() {
     for answer in [
-        Answer::json("200 OK", r#"{"object":"list","data":null}"#),
+        Answer::json("200 OK", r#"{"models":null}"#),
         Answer::json("500 Internal Server Error", ""),
         Answer::json("200 OK", "nonsense"),
     ] {
@@ -57,7 +78,7 @@ async fn an_endpoint_that_was_given_is_never_passed_over() {
     let server = Server::saying(Answer::json("200 OK", MODELS)).await;
     let given = Settings {
         base_url: Some(server.base.clone()),
-        openai_key: Some(Secret::new("openai-only")),
+        keys: BTreeMap::from([("OPENAI_API_KEY", Secret::new("openai-only"))]),
         ..Settings::default()
     };
     assert_eq!(choose_default(&given).await.unwrap().model, "qwen3:8b");

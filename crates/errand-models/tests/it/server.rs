@@ -1,5 +1,6 @@
 //! A server on loopback that says what a test wants and remembers what it was asked.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,10 +41,11 @@ impl Answer {
 
     /// An event stream in the given chunks; `whole` tells whether the last chunk, which ends it, is sent.
     pub(crate) fn chunks(chunks: &[&[u8]], whole: bool) -> Self {
-        let mut bytes =
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\
-              connection: close\r\n\r\n"
-                .to_vec();
+        let kind = content_type(chunks.iter().find_map(|chunk| chunk.first()));
+        let mut bytes = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+        )
+        .into_bytes();
         for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {
             bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
             bytes.extend_from_slice(chunk);
@@ -57,8 +59,9 @@ impl Answer {
 
     /// An event stream that ends when the connection does.
     pub(crate) fn unframed(body: &[u8]) -> Self {
-        let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n".to_vec();
-        Self { bytes: [head.as_slice(), body].concat(), then: Then::Close }
+        let kind = content_type(body.first());
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n");
+        Self { bytes: [head.as_bytes(), body].concat(), then: Then::Close }
     }
 
     /// The same, but the connection stays open.
@@ -66,6 +69,15 @@ impl Answer {
         Self { then: Then::Hold, ..self }
     }
 }
+
+/// Lines of JSON begin with a brace, server-sent events never do.
+fn content_type(first: Option<&u8>) -> &'static str {
+    if first == Some(&b'{') { "application/x-ndjson" } else { "text/event-stream; charset=utf-8" }
+}
+
+/// What Ollama tells of a model, in the form of <https://docs.ollama.com/api-reference/show-model-details> (2026-11-21).
+pub(crate) const SHOWN: &str = r#"{"capabilities":["completion","tools","vision","thinking"],
+    "model_info":{"general.architecture":"qwen3","qwen3.context_length":40960}}"#;
 
 /// The server; gone with the runtime of its test.
 pub(crate) struct Server {
@@ -75,16 +87,20 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one that gives the n-th connection `answer(n)`.
-    pub(crate) async fn start(answer: impl Fn(usize) -> Answer + Send + 'static) -> Self {
+    /// Starts one that gives the n-th request `answer(n)`, not counting what Ollama is asked about a model first.
+    pub(crate) async fn start(answer: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/v1", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&requests);
+        let number = AtomicUsize::new(0);
+        let answers = Arc::new(move |request: &str| match request.starts_with("POST /api/show ") {
+            true => Answer::json("200 OK", SHOWN),
+            false => answer(number.fetch_add(1, Ordering::Relaxed)),
+        });
         tokio::spawn(async move {
-            for number in 0.. {
-                let Ok((stream, _)) = listener.accept().await else { return };
-                tokio::spawn(serve(stream, answer(number), Arc::clone(&seen)));
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, Arc::clone(&answers), Arc::clone(&seen)));
             }
         });
         Self { base, requests }
@@ -108,7 +124,7 @@ impl Server {
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: Answer, seen: Arc<Mutex<Vec<String>>>) {
+async fn serve(mut stream: TcpStream, answers: Arc<impl Fn(&str) -> Answer>, seen: Arc<Mutex<Vec<String>>>) {
     let mut request = Vec::new();
     let mut buffer = vec![0; 64 << 10];
     while !is_whole(&request) {
@@ -117,7 +133,11 @@ async fn serve(mut stream: TcpStream, answer: Answer, seen: Arc<Mutex<Vec<String
             Ok(read) => request.extend_from_slice(&buffer[..read]),
         }
     }
-    seen.lock().unwrap().push(String::from_utf8_lossy(&request).into_owned());
+    let request = String::from_utf8_lossy(&request).into_owned();
+    let answer = answers(&request);
+    if !request.starts_with("POST /api/show ") {
+        seen.lock().unwrap().push(request);
+    }
     // The client may hang up early; that is its right.
     let _ = stream.write_all(&answer.bytes).await;
     match answer.then {
