@@ -121,7 +121,9 @@ impl Error {
     pub(crate) fn hint(&self) -> String {
         let short = match &*self.code {
             "run_not_found" | "run_id_invalid" => "`errand runs` lists the runs there are",
-            "model_auth" => "set the key that the message names, or ERRAND_MODEL_API_KEY with --model-base-url; `errand models` lists all",
+            "model_auth" => {
+                "set the key that the message names, or ERRAND_MODEL_API_KEY with --model-base-url; `errand models` lists all"
+            }
             "model_unknown" => "`errand doctor` tells which models can be used here",
             "price_unknown" => "give `--budget none --budget-tokens N`, or the price in errand.toml",
             "tool_manifest_broken" | "tool_secret_in_clear" => {

@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn default_models_are_listed() {
-        use crate::vendors::{Vendor, VENDORS};
+        use crate::vendors::{VENDORS, Vendor};
         for model in VENDORS.iter().filter_map(|vendor| vendor.default_model) {
             let (vendor, name) = Vendor::of(model).unwrap();
             let host = vendor.base_url.trim_start_matches("https://").split('/').next().unwrap();
@@ -119,7 +119,10 @@ mod tests {
         assert_eq!(listed("api.openai.com", "gpt-4o-2024-08-06"), Some(named));
         // The first version cost more and has an entry of its own.
         assert_ne!(listed("api.openai.com", "gpt-4o-2024-05-13"), Some(named));
-        assert_eq!(listed("api.anthropic.com", "claude-haiku-4-5-20251001"), listed("api.anthropic.com", "claude-haiku-4-5"));
+        assert_eq!(
+            listed("api.anthropic.com", "claude-haiku-4-5-20251001"),
+            listed("api.anthropic.com", "claude-haiku-4-5")
+        );
         assert!(listed("api.anthropic.com", "claude-haiku-4-5").is_some());
         assert_eq!(listed("api.openai.com", "gpt-4o-mega"), None);
         assert_eq!(listed("evil.example", "gpt-4o"), None);

@@ -55,7 +55,8 @@ pub async fn survey(settings: &Settings, only: Option<&str>, wait: Duration) -> 
     if let Some(endpoint) = providers.custom() {
         all.push(("", "ERRAND_MODEL_BASE_URL", &[], Some(endpoint)));
     } else {
-        let vendor = |vendor: &'static crate::Vendor| (vendor.name, vendor.title, vendor.keys, providers.vendor(vendor.name));
+        let vendor =
+            |vendor: &'static crate::Vendor| (vendor.name, vendor.title, vendor.keys, providers.vendor(vendor.name));
         all.extend(VENDORS.iter().map(vendor));
         let azure = providers.azure().filter(|azure| azure.has_key());
         all.push(("azure", "Azure OpenAI", &["AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"], azure));

@@ -103,7 +103,8 @@ fn message(message: &Message, ask: &Ask<'_>) -> Value {
         Message::System { text } => json!({"role": "system", "content": text}),
         Message::User { text, images } if images.is_empty() => json!({"role": "user", "content": text}),
         Message::User { text, images } => {
-            let shown = images.iter().map(|image| json!({"type": "image_url", "image_url": {"url": ask.pictures.data_url(image)}}));
+            let shown =
+                images.iter().map(|image| json!({"type": "image_url", "image_url": {"url": ask.pictures.data_url(image)}}));
             let said = (!text.is_empty()).then(|| json!({"type": "text", "text": text}));
             json!({"role": "user", "content": shown.chain(said).collect::<Vec<_>>()})
         }
@@ -257,11 +258,7 @@ impl Reader for ChatReader {
             Ended::Framed => finished,
             Ended::Open => finished && self.draft.usage.is_some(),
         };
-        if whole {
-            Ok(self.reply())
-        } else {
-            Err(Broken::cut())
-        }
+        if whole { Ok(self.reply()) } else { Err(Broken::cut()) }
     }
 }
 

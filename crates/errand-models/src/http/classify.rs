@@ -94,7 +94,14 @@ impl Complaint {
             Some(RateLimited)
         } else if self.has_code(&["timeout_error", "DEADLINE_EXCEEDED"]) {
             Some(TimedOut)
-        } else if self.has_code(&["server_error", "overloaded_error", "api_error", "vector_store_timeout", "UNAVAILABLE", "INTERNAL"]) {
+        } else if self.has_code(&[
+            "server_error",
+            "overloaded_error",
+            "api_error",
+            "vector_store_timeout",
+            "UNAVAILABLE",
+            "INTERNAL",
+        ]) {
             Some(Unavailable)
         } else {
             None
@@ -235,7 +242,12 @@ mod tests {
         check(504, Value::Null, TimedOut, true);
         check(529, json!({"error": {"type": "overloaded_error"}}), Unavailable, false);
         let anthropic = |kind: &str, message: &str| json!({"type": "error", "error": {"type": kind, "message": message}});
-        check(400, anthropic("invalid_request_error", "prompt is too long: 200251 tokens > 200000 maximum"), ContextFull, false);
+        check(
+            400,
+            anthropic("invalid_request_error", "prompt is too long: 200251 tokens > 200000 maximum"),
+            ContextFull,
+            false,
+        );
         check(400, anthropic("invalid_request_error", "Your credit balance is too low to access it"), QuotaExhausted, false);
         check(401, anthropic("authentication_error", "invalid x-api-key"), Auth, false);
         check(404, anthropic("not_found_error", "model: claude-0"), UnknownModel, false);

@@ -200,7 +200,8 @@ impl Endpoint {
         let mut images = request.messages.iter().flat_map(|message| message.images());
         match images.find(|image| !self.dialect.takes(&image.media_type)) {
             Some(image) => {
-                let message = format!("{} takes no images of type {}; show it as PNG", self.host, clean(&image.media_type, None));
+                let message =
+                    format!("{} takes no images of type {}; show it as PNG", self.host, clean(&image.media_type, None));
                 Err(failure(ModelErrorKind::BadRequest, message, false))
             }
             None => Ok(()),
@@ -271,9 +272,7 @@ impl Endpoint {
 
     pub(super) fn broken(&self, broken: Broken) -> ModelError {
         match broken {
-            Broken::Complaint(complaint) => {
-                classify::inside_answer(&complaint.cleaned(self.key.as_ref()), &self.host)
-            }
+            Broken::Complaint(complaint) => classify::inside_answer(&complaint.cleaned(self.key.as_ref()), &self.host),
             Broken::Garbled(what) => self.garbled(what),
         }
     }
@@ -336,11 +335,8 @@ mod tests {
                 "https://r.openai.azure.com/openai/deployments/m%2F1/chat/completions?api-version=2024-10-21",
             ),
         ] {
-            let azure = Azure {
-                endpoint: Some(endpoint.to_owned()),
-                api_version: version.map(str::to_owned),
-                deployment: None,
-            };
+            let azure =
+                Azure { endpoint: Some(endpoint.to_owned()), api_version: version.map(str::to_owned), deployment: None };
             let keys = BTreeMap::from([(settings::AZURE_KEY, Secret::new("k"))]);
             let endpoint = Endpoint::azure(&Settings { azure, keys, ..Settings::default() }).unwrap().unwrap();
             assert_eq!(at(&endpoint, "m/1"), expected);

@@ -51,9 +51,7 @@ pub(crate) fn tools(request: &ModelRequest) -> Result<Vec<(&str, &str, Value)>, 
 
 /// Tools in the form of Chat Completions, which Ollama took over.
 pub(crate) fn function_tools(request: &ModelRequest) -> Result<Vec<Value>, Unfit> {
-    let form = |(name, description, parameters)| {
-        json!({"type": "function", "function": {"name": name, "description": description, "parameters": parameters}})
-    };
+    let form = |(name, description, parameters)| json!({"type": "function", "function": {"name": name, "description": description, "parameters": parameters}});
     Ok(tools(request)?.into_iter().map(form).collect())
 }
 

@@ -70,12 +70,7 @@ pub(crate) enum Part<'a> {
 }
 
 /// A reply in parts: as it was laid out, if it came from `origin`, else its text and then its calls.
-pub(crate) fn parts<'a>(
-    text: &'a str,
-    calls: &'a [RequestedCall],
-    opaque: Option<&Opaque>,
-    origin: &str,
-) -> Vec<Part<'a>> {
+pub(crate) fn parts<'a>(text: &'a str, calls: &'a [RequestedCall], opaque: Option<&Opaque>, origin: &str) -> Vec<Part<'a>> {
     let opaque = opaque.filter(|opaque| opaque.origin == origin);
     let pieces = opaque.and_then(|opaque| serde_json::from_str::<Vec<Piece>>(&opaque.content).ok());
     pieces.and_then(|pieces| laid_out(pieces, text, calls)).unwrap_or_else(|| {
@@ -128,8 +123,7 @@ mod tests {
     fn a_reply_goes_back_as_it_was_laid_out() {
         let calls = [call()];
         let parts = parts("aß", &calls, Some(&opaque()), "here");
-        let expected =
-            vec![Part::Text("aß", Map::new()), Part::Kept(json!({"t": 1})), Part::Call(&calls[0], signed())];
+        let expected = vec![Part::Text("aß", Map::new()), Part::Kept(json!({"t": 1})), Part::Call(&calls[0], signed())];
         assert_eq!(parts, expected);
     }
 

@@ -145,7 +145,8 @@ fn message(message: &Message, ask: &Ask<'_>) -> Value {
             message
         }
         Message::Assistant { text, calls, opaque } => {
-            let mut message = Map::from_iter([("role".into(), "assistant".into()), ("content".into(), text.as_str().into())]);
+            let mut message =
+                Map::from_iter([("role".into(), "assistant".into()), ("content".into(), text.as_str().into())]);
             let mut sent = Vec::new();
             for part in layout::parts(text, calls, opaque.as_ref(), &ask.origin) {
                 match part {

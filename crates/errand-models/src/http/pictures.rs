@@ -21,7 +21,9 @@ impl Pictures {
             request.messages.iter().flat_map(|message| message.images()).map(|image| (image.sha256, image)).collect();
         let bytes: u64 = images.values().map(|image| image.bytes).sum();
         if bytes > BYTES_MAX {
-            let message = format!("the images of the conversation have {bytes} bytes, at most {BYTES_MAX} are sent: show fewer or smaller ones");
+            let message = format!(
+                "the images of the conversation have {bytes} bytes, at most {BYTES_MAX} are sent: show fewer or smaller ones"
+            );
             return Err(refuse(message));
         }
         let mut pictures = BTreeMap::new();

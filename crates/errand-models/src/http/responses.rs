@@ -46,9 +46,7 @@ impl Dialect for Responses {
 /// for in its encrypted form, to be sent back with it.
 fn body(ask: &Ask<'_>) -> Result<Value, Unfit> {
     let request = ask.request;
-    let tool = |(name, description, parameters)| {
-        json!({"type": "function", "name": name, "description": description, "parameters": parameters, "strict": false})
-    };
+    let tool = |(name, description, parameters)| json!({"type": "function", "name": name, "description": description, "parameters": parameters, "strict": false});
     let tools: Vec<Value> = tools(request)?.into_iter().map(tool).collect();
     let mut body = Map::new();
     body.insert("model".into(), ask.model.into());
@@ -259,11 +257,7 @@ impl Reader for ResponsesReader {
 
     /// Only the last event makes a reply whole, however the stream ended.
     fn finish(self: Box<Self>, _: Ended) -> Result<ModelReply, Broken> {
-        if self.whole {
-            Ok(self.draft.into_reply())
-        } else {
-            Err(Broken::cut())
-        }
+        if self.whole { Ok(self.draft.into_reply()) } else { Err(Broken::cut()) }
     }
 }
 

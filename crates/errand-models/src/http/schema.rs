@@ -24,8 +24,8 @@ pub(crate) fn is_strict(schema: &Value) -> bool {
         ["allOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "patternProperties"];
     let root = schema.get("type").and_then(Value::as_str) == Some("object") && schema.get("anyOf").is_none();
     root && all(schema, &|object| {
-        let is_closed = !is_object(object)
-            || object.get("additionalProperties") == Some(&Value::Bool(false)) && requires_all(object);
+        let is_closed =
+            !is_object(object) || object.get("additionalProperties") == Some(&Value::Bool(false)) && requires_all(object);
         is_closed && REFUSED.iter().all(|keyword| !object.contains_key(*keyword))
     })
 }
@@ -35,12 +35,33 @@ pub(crate) fn is_strict(schema: &Value) -> bool {
 /// 2026-11-21).
 pub(crate) fn closed(schema: &Value) -> Option<Value> {
     const LEFT_OUT: [&str; 15] = [
-        "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "pattern",
-        "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties", "format", "default",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "minProperties",
+        "maxProperties",
+        "format",
+        "default",
     ];
     const REFUSED: [&str; 10] = [
-        "not", "if", "then", "else", "oneOf", "dependentRequired", "dependentSchemas", "patternProperties",
-        "propertyNames", "prefixItems",
+        "not",
+        "if",
+        "then",
+        "else",
+        "oneOf",
+        "dependentRequired",
+        "dependentSchemas",
+        "patternProperties",
+        "propertyNames",
+        "prefixItems",
     ];
     let can_be_closed = |object: &Map<String, Value>| {
         let open = object.get("additionalProperties").is_some_and(|value| *value != Value::Bool(false));
@@ -79,7 +100,17 @@ fn requires_all(schema: &Map<String, Value>) -> bool {
 const NAMED: [&str; 3] = ["properties", "$defs", "definitions"];
 /// Keywords that hold one schema or a list of them.
 const NESTED: [&str; 12] = [
-    "items", "additionalProperties", "anyOf", "oneOf", "allOf", "not", "if", "then", "else", "prefixItems", "contains",
+    "items",
+    "additionalProperties",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "prefixItems",
+    "contains",
     "propertyNames",
 ];
 
@@ -152,7 +183,9 @@ mod tests {
             "list": {"type": "array", "items": {"type": ["object", "null"], "properties": {}, "additionalProperties": false}},
         }, "required": ["minimum"]});
         assert_eq!(closed(&schema), Some(expected));
-        for open in [json!({"type": "object", "additionalProperties": {"type": "string"}}), json!({"oneOf": []}), json!(true)] {
+        for open in
+            [json!({"type": "object", "additionalProperties": {"type": "string"}}), json!({"oneOf": []}), json!(true)]
+        {
             assert_eq!(closed(&open), None, "{open}");
         }
     }

@@ -3,7 +3,10 @@
 
 mod chat;
 mod choose;
+mod dialects;
+mod exchange;
 mod failures;
+mod requests;
 mod responses;
 mod scripted;
 mod server;

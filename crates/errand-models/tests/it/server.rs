@@ -42,10 +42,9 @@ impl Answer {
     /// An event stream in the given chunks; `whole` tells whether the last chunk, which ends it, is sent.
     pub(crate) fn chunks(chunks: &[&[u8]], whole: bool) -> Self {
         let kind = content_type(chunks.iter().find_map(|chunk| chunk.first()));
-        let mut bytes = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
-        )
-        .into_bytes();
+        let mut bytes =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n")
+                .into_bytes();
         for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {
             bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
             bytes.extend_from_slice(chunk);

@@ -56,9 +56,8 @@ impl Dialect for Anthropic {
     }
 
     fn offers(&self, models: &Value) -> Vec<Offer> {
-        let can = |model: &Value, what: &str| {
-            model.get("capabilities")?.get(what)?.get("supported").and_then(Value::as_bool)
-        };
+        let can =
+            |model: &Value, what: &str| model.get("capabilities")?.get(what)?.get("supported").and_then(Value::as_bool);
         let offer = |model: &Value| Offer {
             context_tokens: count(model, "/max_input_tokens"),
             images: can(model, "image_input"),
@@ -84,7 +83,8 @@ fn body(ask: &Ask<'_>) -> Result<Value, Unfit> {
             _ => None,
         })
         .collect();
-    let tool = |(name, description, parameters)| json!({"name": name, "description": description, "input_schema": parameters});
+    let tool =
+        |(name, description, parameters)| json!({"name": name, "description": description, "input_schema": parameters});
     let mut tools: Vec<Value> = tools(request)?.into_iter().map(tool).collect();
     let mut messages = messages(ask);
     let mut body = Map::new();

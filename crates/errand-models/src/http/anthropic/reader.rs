@@ -19,10 +19,15 @@ pub(super) struct MessagesReader {
 }
 
 enum Block {
-    Text { bytes: usize },
+    Text {
+        bytes: usize,
+    },
     /// Thinking, put together as it is to be sent back.
     Kept(Value),
-    Call { input: Value, has_arguments: bool },
+    Call {
+        input: Value,
+        has_arguments: bool,
+    },
     /// Of a kind that was not asked for.
     Other,
 }

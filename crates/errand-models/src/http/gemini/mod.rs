@@ -85,9 +85,7 @@ fn body(ask: &Ask<'_>) -> Result<Value, Unfit> {
             _ => None,
         })
         .collect();
-    let tool = |(name, description, parameters)| {
-        json!({"name": name, "description": description, "parametersJsonSchema": parameters})
-    };
+    let tool = |(name, description, parameters)| json!({"name": name, "description": description, "parametersJsonSchema": parameters});
     let tools: Vec<Value> = tools(request)?.into_iter().map(tool).collect();
     let mut config = field("maxOutputTokens", request.max_output_tokens);
     if let Some(output) = &request.output {
@@ -128,9 +126,9 @@ fn contents(ask: &Ask<'_>) -> Vec<Value> {
         let (role, is_result, parts) = match message {
             Message::System { .. } => continue,
             Message::User { text, images } => {
-                let shown = images.iter().map(|image| {
-                    json!({"inlineData": {"mimeType": image.media_type, "data": ask.pictures.base64(image)}})
-                });
+                let shown = images
+                    .iter()
+                    .map(|image| json!({"inlineData": {"mimeType": image.media_type, "data": ask.pictures.base64(image)}}));
                 let said = (images.is_empty() || !text.is_empty()).then(|| json!({"text": text}));
                 ("user", false, shown.chain(said).collect())
             }
