@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test helper that fails should panic")]
 
+mod added;
 mod assistants;
 mod bad_input;
 mod bundles;

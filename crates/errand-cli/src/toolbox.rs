@@ -28,8 +28,9 @@ impl Toolbox {
         let boxes = engine_config(config);
         let workspaces =
             Workspaces::at(root, boxes, Arc::clone(blobs) as Arc<dyn Blobs>).map_err(|error| workspace(&error))?;
-        let network = Network::new(&config.allow_addresses).map_err(|error| Error::chain(error.code(), &error))?;
-        Ok(Self { registry: Arc::new(registry(config)?), workspaces: Arc::new(workspaces), network: Arc::new(network) })
+        let network = network(config)?;
+        let registry = added_registry(config, &network).map_err(|error| added(&error))?;
+        Ok(Self { registry: Arc::new(registry), workspaces: Arc::new(workspaces), network })
     }
 
     /// Removes the scratch of all runs; their snapshots stay.
@@ -79,12 +80,18 @@ pub(crate) fn engine_config(config: &Config) -> EngineConfig {
 
 /// The tools there are with these settings. Nothing is started.
 pub(crate) fn registry(config: &Config) -> Result<Registry, Error> {
-    added_registry(config).map_err(|error| added(&error))
+    added_registry(config, &network(config)?).map_err(|error| added(&error))
+}
+
+/// The way out to the network.
+pub(crate) fn network(config: &Config) -> Result<Arc<Network>, Error> {
+    Network::new(&config.allow_addresses).map(Arc::new).map_err(|error| Error::chain(error.code(), &error))
 }
 
 /// The same, with all that is wrong.
-pub(crate) fn added_registry(config: &Config) -> Result<Registry, ManifestError> {
-    let settings = AddedSettings { folders: config.tool_dirs.clone(), vault: Arc::new(Keys::new(config)) };
+pub(crate) fn added_registry(config: &Config, network: &Arc<Network>) -> Result<Registry, ManifestError> {
+    let (vault, network) = (Arc::new(Keys::new(config)), Arc::clone(network));
+    let settings = AddedSettings { folders: config.tool_dirs.clone(), vault, network };
     Registry::with_added(&settings)
 }
 

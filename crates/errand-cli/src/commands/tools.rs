@@ -5,7 +5,7 @@ use crate::args::{RunOptions, Tools, ToolsCommand};
 use crate::config::Config;
 use crate::error::{Error, Exit};
 use crate::text;
-use crate::toolbox::{added, added_registry, registry};
+use crate::toolbox::{added, added_registry, network, registry};
 use crate::view::{Audience, print, print_json};
 use errand_tools::{Listed, ManifestError, Problem};
 use serde::Serialize;
@@ -101,7 +101,7 @@ fn word(value: &impl Serialize) -> String {
 fn check(context: &Context, folder: PathBuf) -> Result<Exit, Error> {
     let options = RunOptions { tool_dir: vec![folder.clone()], ..RunOptions::default() };
     let config = Config::resolve(&context.global, &options, &context.environment())?;
-    let registry = match added_registry(&config) {
+    let registry = match added_registry(&config, &network(&config)?) {
         Ok(registry) => registry,
         Err(error) => {
             if let (ManifestError::Added { problems }, Audience::Machines) = (&error, context.audience()) {

@@ -27,8 +27,10 @@ const TABLES: [&str; 6] =
 pub(crate) fn look(value: &Value, problems: &mut Problems) {
     for table in TABLES {
         for (name, given) in value.pointer(table).and_then(Value::as_object).into_iter().flatten() {
-            let literal = given.as_str().filter(|text| !text.is_empty() && !text.contains('{'));
-            if literal.is_some() && names_a_secret(name) {
+            let takes_arguments = table.starts_with("/request");
+            let is_filled_in = |text: &str| takes_arguments && text.contains('{');
+            let literal = given.as_str().filter(|text| !text.is_empty());
+            if literal.is_some_and(|text| !is_filled_in(text)) && names_a_secret(name) {
                 let at = format!("{}.{name}", table.trim_start_matches('/').replace('/', "."));
                 problems.in_clear(&at, instead(name));
             }

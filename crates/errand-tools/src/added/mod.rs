@@ -15,11 +15,13 @@ mod problem;
 mod template;
 mod used;
 
+pub(crate) use exchange::headers;
 pub use problem::{Problem, ProblemKind};
 pub(crate) use template::percent;
 
 use crate::execute::Execute;
 use crate::mcp::{Place, Server};
+use crate::net::Network;
 use crate::secret::{Masks, Vault};
 use errand_core::{Class, Executor, Hash, ToolDefinition, ToolSpec};
 use form::{Form, Kind};
@@ -40,6 +42,8 @@ pub struct AddedSettings {
     pub folders: Vec<PathBuf>,
     /// Secrets and variables.
     pub vault: Arc<dyn Vault>,
+    /// The way out, for servers behind a URL.
+    pub network: Arc<Network>,
 }
 
 /// What a file holds.
@@ -122,7 +126,9 @@ fn one(file: &Path, settings: &AddedSettings, masks: &Arc<Masks>) -> Result<Adde
         }
         Form::Server { name, form } => {
             let (file, vault, masks) = (file.to_owned(), Arc::clone(&settings.vault), Arc::clone(masks));
-            let place = Place { file, vault, masks, digest: digest_of(&value, &[]), secrets: clear::secrets(&value) };
+            let network = Arc::clone(&settings.network);
+            let place =
+                Place { file, vault, masks, network, digest: digest_of(&value, &[]), secrets: clear::secrets(&value) };
             Some(Added::Server(Arc::new(Server::new(name, *form, place))))
         }
     };

@@ -39,6 +39,12 @@ pub(super) enum ServerForm {
         env: BTreeMap<String, Given>,
         folder: Option<String>,
     },
+    /// A server behind a URL.
+    Url {
+        url: String,
+        #[serde(default)]
+        headers: BTreeMap<String, Given>,
+    },
 }
 
 /// What holds for one tool.

@@ -8,6 +8,7 @@
 mod answer;
 mod definition;
 mod form;
+mod http;
 mod process;
 mod server;
 mod wire;

@@ -2,11 +2,13 @@
 
 use super::definition::{self, Definition};
 use super::form::{McpForm, ServerForm};
+use super::http::{Remote, Unsent};
 use super::process::{Process, Program, Said};
 use super::wire::Ending;
 use super::{McpError, answer};
 use crate::execute::{Execute, Work};
 use crate::manifest::Error;
+use crate::net::Network;
 use crate::secret::{Given, Masks, Missing, Vault};
 use async_trait::async_trait;
 use errand_core::{Class, Hash, Outcome, ToolSpec};
@@ -18,6 +20,7 @@ use rmcp::model::{
 use rmcp::service::{NotificationContext, PeerRequestOptions, RunningService, ServiceError};
 use rmcp::{ClientHandler, Peer, RoleClient, ServiceExt};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -45,6 +48,8 @@ pub(crate) struct Place {
     pub(crate) file: PathBuf,
     pub(crate) vault: Arc<dyn Vault>,
     pub(crate) masks: Arc<Masks>,
+    /// The way out, for servers behind a URL.
+    pub(crate) network: Arc<Network>,
     /// Of the manifest.
     pub(crate) digest: Hash,
     /// Secrets that it needs.
@@ -110,6 +115,10 @@ impl Server {
     pub(crate) async fn tools(&self) -> Result<Vec<ToolSpec>, Error> {
         let deadline = Instant::now() + self.form.start_timeout();
         let live = self.live(deadline).await?;
+        if let ServerForm::Url { .. } = self.form.server {
+            // Such a server has no way to say that its tools changed.
+            live.is_stale.store(true, Ordering::SeqCst);
+        }
         let definitions = self.listing(&live, deadline).await?;
         let masked = |definition: &Definition| {
             let mut spec = definition.spec.clone();
@@ -161,47 +170,72 @@ impl Server {
     }
 
     async fn start(&self) -> Result<Live, Error> {
-        let ServerForm::Command { command, args, env, folder } = &self.form.server;
-        let mut variables: Vec<(String, OsString)> = Vec::new();
-        for name in VARIABLES {
-            variables.extend(self.place.vault.variable(name).map(|value| (name.to_owned(), value)));
-        }
-        for (name, given) in env {
-            let value = match given {
-                Given::Literal(text) => text.into(),
-                Given::Variable { variable } => match self.place.vault.variable(variable) {
-                    Some(value) => value,
-                    None => {
-                        return Err(self
-                            .unreachable(format!("the variable {variable}, which it is to have, is not set"))
-                            .into());
-                    }
-                },
-                Given::Secret { secret, prefix } => {
-                    let secret =
-                        self.place.masks.take(&*self.place.vault, secret).map_err(|missing| self.missing(missing))?;
-                    format!("{prefix}{}", secret.expose()).into()
-                }
-            };
-            variables.push((name.clone(), value));
-        }
-        let own = self.place.file.parent().unwrap_or(Path::new("."));
-        let folder = folder.as_ref().map_or_else(|| own.to_owned(), |folder| own.join(folder));
-        let program = Program { command: command.clone(), args: args.clone(), env: variables, folder };
-        let started = Process::start(&program, &self.name, &self.place.masks);
-        let (process, ending, said) =
-            started.map_err(|error| self.unreachable(format!("{command:?} cannot be started: {error}")))?;
         let is_stale = Arc::new(AtomicBool::new(true));
-        let service = Client { is_stale: Arc::clone(&is_stale) }.serve(process).await.map_err(|error| {
-            let problem = ending
-                .problem()
-                .unwrap_or_else(|| self.place.masks.mask(crate::text::head(&error.to_string(), 500).to_owned()));
-            self.unreachable(format!("it did not initialise: {problem}{}", said.told()))
+        let client = Client { is_stale: Arc::clone(&is_stale) };
+        let (service, ending, said) = match &self.form.server {
+            ServerForm::Command { command, args, env, folder } => {
+                let own = self.place.file.parent().unwrap_or(Path::new("."));
+                let folder = folder.as_ref().map_or_else(|| own.to_owned(), |folder| own.join(folder));
+                let program = Program { command: command.clone(), args: args.clone(), env: self.variables(env)?, folder };
+                let started = Process::start(&program, &self.name, &self.place.masks);
+                let (process, ending, said) =
+                    started.map_err(|error| self.unreachable(format!("{command:?} cannot be started: {error}")))?;
+                (client.serve(process).await, ending, said)
+            }
+            ServerForm::Url { url, headers } => {
+                let url = self.place.network.url(url).map_err(|error| self.unreachable(error.to_string()))?;
+                let pairs = headers.iter().map(|(name, given)| Ok((name.clone(), self.value(given)?)));
+                let pairs = pairs.collect::<Result<Vec<_>, Error>>()?;
+                let headers = crate::added::headers(&pairs).map_err(|problem| self.unreachable(problem.to_string()))?;
+                let (remote, ending) = Remote::new(Arc::clone(&self.place.network), url, headers);
+                (client.serve(remote).await, ending, Said::default())
+            }
+        };
+        let service = service.map_err(|error| {
+            let problem = ending.problem().unwrap_or_else(|| chain(&error));
+            self.unreachable(format!("it did not initialise: {}{}", self.shown(&problem), said.told()))
         })?;
         let peer = service.peer().clone();
         let service = tokio::sync::Mutex::new(Some(service));
         let (listing, is_suspect) = (tokio::sync::Mutex::default(), AtomicBool::new(false));
         Ok(Live { service, peer, ending, said, listing, is_stale, is_suspect })
+    }
+
+    /// The variables of its program.
+    fn variables(&self, env: &BTreeMap<String, Given>) -> Result<Vec<(String, OsString)>, Error> {
+        let mut variables: Vec<(String, OsString)> = Vec::new();
+        for name in VARIABLES {
+            variables.extend(self.place.vault.variable(name).map(|value| (name.to_owned(), value)));
+        }
+        for (name, given) in env {
+            let value =
+                match given {
+                    Given::Variable { variable } => self.place.vault.variable(variable).ok_or_else(|| {
+                        self.unreachable(format!("the variable {variable}, which it is to have, is not set"))
+                    })?,
+                    given => self.value(given)?.into(),
+                };
+            variables.push((name.clone(), value));
+        }
+        Ok(variables)
+    }
+
+    fn value(&self, given: &Given) -> Result<String, Error> {
+        match given {
+            Given::Literal(text) => Ok(text.clone()),
+            Given::Secret { secret, prefix } => {
+                let secret = self.place.masks.take(&*self.place.vault, secret).map_err(|missing| self.missing(missing))?;
+                Ok(format!("{prefix}{}", secret.expose()))
+            }
+            Given::Variable { variable } => {
+                Err(self.unreachable(format!("the variable {variable} cannot stand there")).into())
+            }
+        }
+    }
+
+    /// What somebody else wrote, as it may be shown.
+    fn shown(&self, text: &str) -> String {
+        crate::text::head(&self.place.masks.mask(text.to_owned()), 500).to_owned()
     }
 
     /// Its tools, asked for again if it said that they changed.
@@ -299,6 +333,12 @@ impl Server {
                 self.state.lock().await.answered();
                 Err(Called::answered(error.message.to_string()))
             }
+            Ok(Err(ServiceError::TransportSend(error))) if !may_be_sent(&error) => {
+                // A session that has ended, a key that is refused: the next call begins anew.
+                live.is_suspect.store(true, Ordering::SeqCst);
+                let problem = self.shown(&chain(&error));
+                Err(Called::not_sent(self.unreachable(problem).into()))
+            }
             Ok(Err(error)) => Err(Called::sent(self.failed(&live, &error, "during the call").into())),
         }
     }
@@ -311,7 +351,7 @@ impl Server {
             ServiceError::TransportClosed | ServiceError::TransportSend(_) | ServiceError::Cancelled { .. } => {
                 McpError::Died { server: self.name.clone(), when: when.to_owned(), said: live.said.told() }
             }
-            other => self.protocol(&self.place.masks.mask(crate::text::head(&other.to_string(), 500).to_owned())),
+            other => self.protocol(&self.shown(&chain(other))),
         }
     }
 
@@ -327,6 +367,25 @@ impl Server {
     fn missing(&self, missing: Missing) -> Error {
         Error::SecretMissing { name: self.name.clone(), file: self.place.file.clone(), missing }
     }
+}
+
+/// Whether a message that could not be sent may have reached the server all the same.
+fn may_be_sent(error: &rmcp::transport::DynamicTransportError) -> bool {
+    error.error.downcast_ref::<Unsent>().is_none_or(|unsent| unsent.is_sent)
+}
+
+/// An error with those below it, each once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(source) = below {
+        let more = source.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        below = source.source();
+    }
+    text
 }
 
 impl State {

@@ -1,6 +1,6 @@
 //! Tools that users add: every example of the guide, requests as they are sent, and manifests that are refused.
 
-use crate::support::{World, boxes, error, ok};
+use crate::support::{World, boxes, error, network, ok};
 use crate::web::Web;
 use errand_core::{Approval, Class, Outcome, ToolSpec, Verdict};
 use errand_engine::ports::Tools;
@@ -25,7 +25,7 @@ impl Vault for Keys {
 }
 
 fn registry(folder: &Path) -> Result<Registry, ManifestError> {
-    Registry::with_added(&AddedSettings { folders: vec![folder.to_owned()], vault: Arc::new(Keys) })
+    Registry::with_added(&AddedSettings { folders: vec![folder.to_owned()], vault: Arc::new(Keys), network: network() })
 }
 
 /// A world with these manifests. `HOST` in them is the server.
@@ -314,4 +314,23 @@ async fn commands_take_their_arguments_as_they_are() {
     assert!(ok(&reply).contains("stdout:\n;"), "{reply:?}");
     let refused = world.tools.check(&spec, r#"{"one":"a\u0000b"}"#, crate::support::NOW);
     assert!(matches!(refused, Verdict::Refused { .. }));
+}
+
+#[tokio::test]
+async fn a_server_behind_a_url_is_called_in_its_session() {
+    let web = Web::start().await;
+    let server = |name: &str, headers: Value| json!({ "kind": "mcp", "name": name, "server": { "url": "HOST/mcp", "headers": headers } });
+    let key = json!({ "Authorization": { "secret": "TRACKER", "prefix": "Bearer " } });
+    let (world, registry) = world(&web, &[server("web", key)]);
+    let spec = registry.offer(Some(&["web_greet".to_owned()])).await.unwrap().remove(0);
+    assert_eq!(ok(&world.call_spec(0, &spec, json!({ "name": "you" })).await), "hello you");
+    // A refusal before anything was done is no unknown outcome.
+    let refused = world.call_spec(1, &spec, json!({ "name": "nobody" })).await;
+    assert!(error(&refused).0 == "mcp_unreachable" && error(&refused).1.contains("not for nobody"), "{refused:?}");
+    registry.close().await;
+    assert!(web.asked().iter().any(|asked| asked.line.starts_with("DELETE /mcp")), "the session is left open");
+
+    let (_, registry) = self::world(&web, &[server("stranger", json!({}))]);
+    let error = registry.offer(None).await.unwrap_err();
+    assert!(error.code() == "mcp_unreachable" && error.to_string().contains("who are you?"), "{error}");
 }

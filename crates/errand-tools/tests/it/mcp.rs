@@ -1,6 +1,6 @@
 //! MCP servers over standard input and output: one that behaves, and all the ways not to.
 
-use crate::support::{World, error, ok};
+use crate::support::{World, error, network, ok};
 use errand_core::{Class, Outcome, ToolSpec};
 use errand_engine::ports::{ToolReply, Tools};
 use errand_tools::{AddedSettings, Registry, Secret, Vault};
@@ -89,7 +89,10 @@ impl Peer {
 }
 
 fn registry(folder: &Path) -> Arc<Registry> {
-    Arc::new(Registry::with_added(&AddedSettings { folders: vec![folder.to_owned()], vault: Arc::new(Keys) }).unwrap())
+    Arc::new(
+        Registry::with_added(&AddedSettings { folders: vec![folder.to_owned()], vault: Arc::new(Keys), network: network() })
+            .unwrap(),
+    )
 }
 
 fn write(folder: &Path, modes: &str, more: &str) {

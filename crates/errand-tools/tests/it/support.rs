@@ -67,15 +67,14 @@ impl World {
     fn over(folder: TempDir, blobs: Arc<MemoryBlobs>, boxes: EngineConfig) -> Self {
         let root = folder.path().join("sessions");
         let workspaces = Arc::new(Workspaces::at(root, boxes, blobs.clone()).unwrap());
-        let network = Arc::new(Network::new(&["127.0.0.0/8"]).unwrap());
+        let network = network();
         let tools = Arc::new(ToolBox::new(Arc::new(Registry::built_in().unwrap()), workspaces.clone(), network));
         Self { folder, blobs, workspaces, tools, run: RunId::new(NOW, 7) }
     }
 
     /// The same, with these tools.
     pub(crate) fn with(mut self, registry: Arc<Registry>) -> Self {
-        self.tools =
-            Arc::new(ToolBox::new(registry, self.workspaces.clone(), Arc::new(Network::new(&["127.0.0.0/8"]).unwrap())));
+        self.tools = Arc::new(ToolBox::new(registry, self.workspaces.clone(), network()));
         self
     }
 
@@ -132,6 +131,11 @@ impl World {
         change(&mut job);
         self.tools.run(job).await
     }
+}
+
+/// A way out to this machine.
+pub(crate) fn network() -> Arc<Network> {
+    Arc::new(Network::new(&["127.0.0.0/8"]).unwrap())
 }
 
 pub(crate) fn spec(tool: &str) -> ToolSpec {

@@ -59,6 +59,13 @@ async fn answer(mut stream: TcpStream, kept: Arc<Mutex<Vec<Asked>>>, both: Arc<B
                 both.wait().await;
                 (200, "both".to_owned())
             }
+            "/mcp" => {
+                let answer = mcp(&asked, &body);
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+                continue;
+            }
             "/hang" => std::future::pending().await,
             "/cut" => return,
             _ => (404, format!("nothing at {path}")),
@@ -88,5 +95,39 @@ async fn read(stream: &mut TcpStream) -> Option<Asked> {
             Ok(read) if read > 0 => bytes.extend_from_slice(&more[..read]),
             _ => return None,
         }
+    }
+}
+
+/// An MCP server behind a URL: it opens a session, answers the list as JSON and calls as a stream.
+fn mcp(asked: &Asked, body: &Value) -> String {
+    let answer = |status: u16, more: &str, text: &str| {
+        format!("HTTP/1.1 {status} X\r\n{more}Content-Length: {}\r\n\r\n{text}", text.len())
+    };
+    let result = |result: Value| json!({ "jsonrpc": "2.0", "id": body["id"], "result": result }).to_string();
+    let is_known = asked.head.contains("mcp-session-id: s-1") && asked.head.contains("mcp-protocol-version: 2025-11-25");
+    match body["method"].as_str() {
+        Some("initialize") if asked.head.contains("authorization: bearer hush-hush-hush") => {
+            let info = json!({
+                "protocolVersion": "2025-11-25", "capabilities": { "tools": {} },
+                "serverInfo": { "name": "web", "version": "1" }
+            });
+            answer(200, "Content-Type: application/json\r\nMcp-Session-Id: s-1\r\n", &result(info))
+        }
+        Some("initialize") => answer(401, "", "who are you?"),
+        _ if !is_known => answer(404, "", "no such session"),
+        Some("tools/list") => {
+            let tool = json!({ "name": "greet", "description": "Greets.", "inputSchema": { "type": "object" } });
+            answer(200, "Content-Type: application/json\r\n", &result(json!({ "tools": [tool] })))
+        }
+        Some("tools/call") if body["params"]["arguments"]["name"] == "nobody" => answer(403, "", "not for nobody"),
+        Some("tools/call") => {
+            let progress = json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": { "progressToken": 1, "progress": 1 } });
+            let name = body["params"]["arguments"]["name"].as_str().unwrap_or_default();
+            let text = json!({ "content": [{ "type": "text", "text": format!("hello {name}") }] });
+            let stream =
+                format!(": here it comes\n\nevent: message\ndata: {progress}\n\nid: 2\r\ndata: {}\r\n\r\n", result(text));
+            answer(200, "Content-Type: text/event-stream\r\n", &stream)
+        }
+        _ => answer(202, "", ""),
     }
 }
