@@ -67,10 +67,17 @@ impl Exec {
         exec
     }
 
-    /// JavaScript, run as a CommonJS file.
+    /// JavaScript, run as an ES module that lies in the workspace: what it imports, and what it requires, is found from
+    /// there. It reaches Node as its standard input, for a module elsewhere would look for its imports elsewhere.
     pub fn node(code: impl Into<Vec<u8>>) -> Exec {
-        let mut exec = Exec::new(["node", "/run/errand/cell.js"]);
-        exec.files.push(("cell.js".into(), code.into()));
+        let limits = Limits::default();
+        // V8 would take as much as the host has; so it says itself that its heap is full, before the box is killed.
+        let heap = format!("--max-old-space-size={}", (limits.memory_bytes / 4 * 3) >> 20);
+        let prelude = format!("{CELL_DIR}/prelude.cjs");
+        let mut exec = Exec::new(["node", &heap, "--require", &prelude, "--input-type=module", "-"]);
+        exec.stdin = Some(code.into());
+        let require = format!("globalThis.require = require('node:module').createRequire('{WORKSPACE_DIR}/cell.mjs');");
+        exec.files.push(("prelude.cjs".into(), require.into()));
         exec
     }
 

@@ -3,10 +3,11 @@
 use crate::arguments::Refused;
 use crate::calculate::Calculate;
 use crate::chart::{self, CSV_BYTES_MAX, Chart};
-use crate::code::{Program, Python, Shell};
+use crate::code::{Node, Program, Python, Shell};
 use crate::execute::{Checked, Execute, Work, failed};
 use crate::files::{self, Files};
 use crate::time::{AskUser, Wait};
+use crate::web::fetch::Fetch;
 use crate::web::http::Http;
 use crate::workspace::{Desk, Error};
 use async_trait::async_trait;
@@ -41,6 +42,7 @@ impl Execute for BuiltIn {
             Request::Program(program) => work.in_workspace(move |desk| program.run(desk, bounds)).await,
             Request::Files(request) => work.in_workspace(move |desk| request.run(desk, bounds.observation_bytes)).await,
             Request::Chart(chart) => work.in_workspace(move |desk| draw(&chart, desk)).await,
+            Request::Fetch(fetch) => fetch.run(&work).await,
             Request::Http(http) => http.run(&work).await,
             Request::Wait(_) | Request::AskUser(_) => {
                 let text = format!("`{}` is not carried out by a worker: the run itself waits", work.job.call.tool);
@@ -57,6 +59,7 @@ enum Request {
     Program(Program),
     Files(files::Request),
     Chart(Box<Chart>),
+    Fetch(Fetch),
     Http(Box<Http>),
     Wait(Wait),
     AskUser(AskUser),
@@ -75,6 +78,7 @@ impl Request {
             "echo" => Request::Echo(typed(value)?),
             "calculate" => Request::Calculate(typed(value)?),
             "python" => Request::Program(typed::<Python>(value)?.into()),
+            "node" => Request::Program(typed::<Node>(value)?.into()),
             "shell" => Request::Program(typed::<Shell>(value)?.into()),
             "files" => Request::Files(typed::<Files>(value)?.request()?),
             "chart" => {
@@ -82,6 +86,7 @@ impl Request {
                 chart.check()?;
                 Request::Chart(chart)
             }
+            "fetch" => Request::Fetch(typed(value)?),
             "http" => {
                 let http: Box<Http> = typed(value)?;
                 http.check()?;

@@ -1,6 +1,6 @@
 //! Results of pure calls, given again for a while. In memory, bounded; the least recently used go first.
 
-use errand_core::{Hash, Outcome, Timestamp, ToolSpec};
+use errand_core::{Hash, Timestamp, ToolSpec};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,15 @@ struct Entry {
     text: String,
     at: Timestamp,
     used: u64,
+}
+
+/// A result that was kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// What it says.
+    pub(crate) text: String,
+    /// How old it is, in seconds.
+    pub(crate) age_s: u64,
 }
 
 /// What a call is known by: the tool as it is now, the arguments whatever the order of their keys, and how much of the
@@ -65,8 +74,8 @@ fn canonical(value: &Value, out: &mut String) {
 }
 
 impl Cache {
-    /// The result of an equal call that is not older than `ttl_s`, with a note of its age.
-    pub(crate) fn get(&self, key: &Hash, ttl_s: u32, now: Timestamp) -> Option<Outcome> {
+    /// The result of an equal call that is not older than `ttl_s` seconds.
+    pub(crate) fn get(&self, key: &Hash, ttl_s: u32, now: Timestamp) -> Option<Known> {
         let mut entries = self.lock();
         let entries = &mut *entries;
         let entry = entries.by_key.get_mut(key)?;
@@ -78,7 +87,7 @@ impl Cache {
         }
         entries.clock += 1;
         entry.used = entries.clock;
-        Some(Outcome::Ok { text: format!("[from the cache, {} s old]\n{}", age_ms / 1000, entry.text) })
+        Some(Known { text: entry.text.clone(), age_s: age_ms / 1000 })
     }
 
     /// Keeps a result, and forgets others to make room.
@@ -123,22 +132,16 @@ mod tests {
         Hash::of(&number.to_be_bytes())
     }
 
-    fn text(outcome: Option<Outcome>) -> Option<String> {
-        match outcome? {
-            Outcome::Ok { text } => Some(text),
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
     fn a_result_is_given_again_until_it_is_too_old() {
         let cache = Cache::default();
         cache.put(hash(1), "found", NOW);
-        assert_eq!(text(cache.get(&hash(1), 300, NOW.plus(299_999))).unwrap(), "[from the cache, 299 s old]\nfound");
-        assert_eq!(text(cache.get(&hash(2), 300, NOW)), None);
-        assert_eq!(text(cache.get(&hash(1), 300, NOW.plus(300_000))), None);
+        let known = Known { text: "found".to_owned(), age_s: 299 };
+        assert_eq!(cache.get(&hash(1), 300, NOW.plus(299_999)), Some(known));
+        assert_eq!(cache.get(&hash(2), 300, NOW), None);
+        assert_eq!(cache.get(&hash(1), 300, NOW.plus(300_000)), None);
         cache.put(hash(1), "found", NOW);
-        assert_eq!(text(cache.get(&hash(1), 300, Timestamp::from_millis(999_999))), None, "the clock was set back");
+        assert_eq!(cache.get(&hash(1), 300, Timestamp::from_millis(999_999)), None, "the clock was set back");
     }
 
     #[test]

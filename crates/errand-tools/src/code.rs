@@ -1,10 +1,10 @@
-//! The tools `python` and `shell`: programs in a box over the workspace.
+//! The tools `python`, `node` and `shell`: programs in a box over the workspace.
 
 use crate::text;
 use crate::workspace::{Desk, Error, OWN_FOLDER};
 use errand_core::Outcome;
 use errand_engine::ports::ToolReply;
-use errand_sandbox::{Change, ChangeKind, Exec, ExecOutcome, Exit, Output, Session};
+use errand_sandbox::{Change, ChangeKind, Engine, Exec, ExecOutcome, Exit, Output, Session};
 use serde::Deserialize;
 use std::fmt::Write;
 use std::time::Duration;
@@ -34,6 +34,15 @@ struct TextFile {
     text: String,
 }
 
+/// Arguments of `node`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Node {
+    code: String,
+    #[serde(default)]
+    files: Vec<TextFile>,
+}
+
 /// Arguments of `shell`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +59,12 @@ pub(crate) struct Program {
 impl From<Python> for Program {
     fn from(python: Python) -> Self {
         Self { exec: Exec::python(python.code), files: python.files }
+    }
+}
+
+impl From<Node> for Program {
+    fn from(node: Node) -> Self {
+        Self { exec: Exec::node(node.code), files: node.files }
     }
 }
 
@@ -83,8 +98,15 @@ impl Program {
         }
     }
 
+    /// A box sees the programs of this host; without the one it takes there is nothing to begin.
+    fn has_interpreter(&self, engine: &Engine) -> Result<(), Error> {
+        let wanted = self.exec.argv.first().map(String::as_str).unwrap_or_default();
+        let found = engine.interpreters().iter().map(|one| one.name.as_str());
+        missing(wanted, found).map_or(Ok(()), |install| Err(Error::InterpreterMissing { name: wanted.to_owned(), install }))
+    }
+
     fn attempt(self, desk: &mut Desk<'_>, bounds: Bounds) -> Result<ToolReply, Error> {
-        desk.engine()?;
+        self.has_interpreter(desk.engine()?)?;
         let wall = bounds.time.saturating_sub(RESERVE);
         if wall < LEAST {
             return Err(Error::NoTimeLeft);
@@ -103,6 +125,19 @@ impl Program {
         let kept = desk.keep();
         Ok(reply(&done, &streams, kept, bounds.observation_bytes))
     }
+}
+
+/// What to install if the interpreter is not among those found.
+fn missing<'a>(wanted: &str, mut found: impl Iterator<Item = &'a str>) -> Option<&'static str> {
+    let install = match wanted {
+        "python3" => "Python 3, often the package python3",
+        "node" => "Node.js 18 or later, often the package nodejs",
+        "bash" => "bash",
+        _ => return None,
+    };
+    // A plain shell does in place of bash.
+    let present = found.any(|name| name == wanted || (wanted == "bash" && name == "sh"));
+    (!present).then_some(install)
 }
 
 fn reply(
@@ -232,4 +267,18 @@ fn changed(changes: &[Change]) -> String {
         let _ = writeln!(text, "files {word}: {list}{more}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_interpreter_is_named_with_what_to_install() {
+        let of = |wanted: &str, found: &[&'static str]| missing(wanted, found.iter().copied());
+        assert!(of("node", &["python3", "bash"]).unwrap().contains("Node.js"));
+        assert_eq!(of("node", &["node"]), None);
+        assert_eq!((of("bash", &["sh"]), of("bash", &[])), (None, Some("bash")));
+        assert_eq!(of("/workspace/own", &[]), None);
+    }
 }

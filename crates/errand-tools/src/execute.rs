@@ -3,6 +3,7 @@
 use crate::arguments::Refused;
 use crate::code::Bounds;
 use crate::net::Network;
+use crate::web::fetch::Pages;
 use crate::workspace::{Desk, Error, Turn, Workspaces};
 use async_trait::async_trait;
 use errand_core::{Class, Outcome, Timestamp};
@@ -16,6 +17,8 @@ use std::time::Duration;
 pub(crate) struct Services {
     pub(crate) workspaces: Arc<Workspaces>,
     pub(crate) network: Arc<Network>,
+    /// Pages that are being read in parts.
+    pub(crate) pages: Arc<Pages>,
 }
 
 /// Carries out the calls of a tool. A new kind of tool is a module that implements this.

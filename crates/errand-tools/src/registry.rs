@@ -383,7 +383,7 @@ mod tests {
         let registry = Registry::built_in().unwrap();
         let error = registry.specs(&["browser"]).unwrap_err();
         assert_eq!(error.code(), "unknown_tool");
-        assert!(error.to_string().contains("python, shell, files"), "{error}");
+        assert!(error.to_string().contains("python, shell, node, files"), "{error}");
         assert_eq!(registry.specs(&["echo", "echo"]).unwrap_err().code(), "tool_named_twice");
         let mut spec = registry.specs(&["echo"]).unwrap().remove(0);
         spec.definition.name = "browser".to_owned();

@@ -23,7 +23,7 @@ pub struct ToolBox {
 impl ToolBox {
     /// From the tools there are, the place for the runs' files, and the way out to the network.
     pub fn new(registry: Arc<Registry>, workspaces: Arc<Workspaces>, network: Arc<Network>) -> Self {
-        Self { registry, services: Services { workspaces, network }, cache: Cache::default() }
+        Self { registry, services: Services { workspaces, network, pages: Arc::default() }, cache: Cache::default() }
     }
 
     /// The outcome without any secret that a tool was given.
@@ -68,8 +68,9 @@ impl Tools for ToolBox {
             Err(refused) => return ToolReply::free(Outcome::error(refused.code(), refused.to_string())),
         };
         let keep = cached(&tool, &job, &arguments);
-        if let Some(outcome) = keep.and_then(|(key, ttl_s)| self.cache.get(&key, ttl_s, job.now)) {
-            return ToolReply::free(bounded(outcome, bytes_max));
+        if let Some(known) = keep.and_then(|(key, ttl_s)| self.cache.get(&key, ttl_s, job.now)) {
+            let text = format!("[from the cache, {} s old]\n{}", known.age_s, known.text);
+            return ToolReply::free(bounded(Outcome::Ok { text }, bytes_max));
         }
         let reply = tool.executor.run(Work { job, arguments, services: &self.services }).await;
         let outcome = if tool.is_added() { self.masked(reply.outcome) } else { reply.outcome };

@@ -87,10 +87,16 @@ fn sandbox(report: &Report, interpreters: &[Interpreter]) {
         report.quotas.list().iter().map(|(name, strength)| format!("{name} {}", strength.name())).collect();
     print(&format!("quotas        {}", quotas.join(", ")));
     let found: Vec<String> = interpreters.iter().map(|one| format!("{} ({})", one.name, text::path(&one.path))).collect();
-    match (report.available, found.is_empty()) {
-        (true, true) => print("interpreters  none: install python3 and bash"),
-        (true, false) => print(&format!("interpreters  {}", found.join(", "))),
-        (false, _) => {}
+    if !report.available {
+        return;
+    }
+    if !found.is_empty() {
+        print(&format!("interpreters  {}", found.join(", ")));
+    }
+    for (name, tool) in [("python3", "python"), ("node", "node"), ("bash", "shell")] {
+        if !interpreters.iter().any(|one| one.name == name || (name == "bash" && one.name == "sh")) {
+            print(&format!("interpreters  no {name}: install it for the tool `{tool}`"));
+        }
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod charset;
 mod download;
+pub(crate) mod fetch;
 mod head;
 pub(crate) mod http;
+mod markdown;
 
 pub(crate) use charset::decode;
 pub(crate) use download::{Download, save};

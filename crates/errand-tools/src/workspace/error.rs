@@ -14,6 +14,14 @@ pub enum Error {
         /// The checks that failed.
         reasons: String,
     },
+    /// The host lacks the program that a tool runs.
+    #[error("this host has no `{name}` that a box could use: install {install}, then ask `errand doctor`")]
+    InterpreterMissing {
+        /// The program.
+        name: String,
+        /// What to install.
+        install: &'static str,
+    },
     /// The sandbox refused or failed.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
@@ -108,6 +116,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::BoxUnavailable { .. } => "sandbox_unavailable",
+            Error::InterpreterMissing { .. } => "interpreter_missing",
             Error::Sandbox(sandbox::Error::WorkspaceTooLarge { .. }) => "over_quota",
             Error::Sandbox(error) => error.code(),
             Error::Stopped => "stopped",

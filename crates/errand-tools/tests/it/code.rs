@@ -1,4 +1,5 @@
 use crate::support::{World, boxes, error, ok};
+use errand_sandbox::{Engine, EngineConfig};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,45 @@ async fn python_works_on_the_files_of_the_workspace() {
     let third = world.call(2, "shell", json!({"script": "true"}), second.workspace).await;
     assert!(ok(&third).ends_with("it printed nothing"), "{}", ok(&third));
     assert_eq!(third.workspace, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_works_on_the_files_of_the_workspace() {
+    if !boxes() || !Engine::start(&EngineConfig::default()).unwrap().interpreters().iter().any(|one| one.name == "node") {
+        return;
+    }
+    let world = World::new();
+    let code = "import fs from 'node:fs';\nimport { twice } from './lib.mjs';\nawait null;\n\
+                fs.writeFileSync('out.txt', String(twice(21)));\nconsole.log(twice(4), require('./old.cjs').name, process.cwd());\n\
+                console.error('to', 'stderr');";
+    let files = json!([{"path": "lib.mjs", "text": "export const twice = (x) => 2 * x;"}, {"path": "old.cjs", "text": "exports.name = 'old';"}]);
+    let first = world.call(0, "node", json!({"code": code, "files": files}), None).await;
+    assert!(
+        ok(&first).contains("stdout:\n8 old /workspace\nstderr:\nto stderr\nfiles created: lib.mjs, old.cjs, out.txt"),
+        "{}",
+        ok(&first)
+    );
+    let second = world.call(1, "shell", json!({"script": "cat out.txt"}), first.workspace).await;
+    assert!(ok(&second).contains("stdout:\n42"), "{}", ok(&second));
+
+    let broken = world.call(2, "node", json!({"code": "console.log('so far');\nnothing.at.all"}), second.workspace).await;
+    let (code, text) = error(&broken);
+    assert!(
+        code == "non_zero_exit" && text.contains("so far") && text.contains("ReferenceError") && text.contains(":2"),
+        "{text}"
+    );
+    // Much is allocated and many threads are started: V8 reserves far more address space than it uses.
+    let heavy = "const list = []; for (let i = 0; i < 200; i++) list.push(new Float64Array(100_000).fill(i));\n\
+                 const { Worker } = await import('node:worker_threads');\n\
+                 const done = await Promise.all([1, 2, 3, 4].map((n) => new Promise((good, bad) => {\n\
+                   const worker = new Worker(`require('worker_threads').parentPort.postMessage(${n} * 2)`, { eval: true });\n\
+                   worker.on('message', good); worker.on('error', bad); })));\nconsole.log(list.length, done.join());";
+    let heavy = world.call(3, "node", json!({"code": heavy}), second.workspace).await;
+    assert!(ok(&heavy).contains("200 2,4,6,8"), "{}", ok(&heavy));
+    let full = "const all = []; while (true) all.push(new Array(1_000_000).fill(1.5));";
+    let full = world.call(4, "node", json!({"code": full}), second.workspace).await;
+    let (code, text) = error(&full);
+    assert!(code == "out_of_memory" || text.contains("heap"), "{code}: {text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

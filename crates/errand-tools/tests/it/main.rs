@@ -6,6 +6,7 @@ mod arguments;
 mod charts;
 mod code;
 mod exported;
+mod fetch;
 mod files;
 mod http;
 mod imported;
