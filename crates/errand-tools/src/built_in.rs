@@ -8,6 +8,7 @@ use crate::execute::{Checked, Execute, Work, failed};
 use crate::files::{self, Files};
 use crate::time::{AskUser, Wait};
 use crate::web::fetch::Fetch;
+use crate::web::graphql::GraphQl;
 use crate::web::http::Http;
 use crate::workspace::{Desk, Error};
 use async_trait::async_trait;
@@ -43,6 +44,7 @@ impl Execute for BuiltIn {
             Request::Files(request) => work.in_workspace(move |desk| request.run(desk, bounds.observation_bytes)).await,
             Request::Chart(chart) => work.in_workspace(move |desk| draw(&chart, desk)).await,
             Request::Fetch(fetch) => fetch.run(&work).await,
+            Request::GraphQl(graphql, _) => graphql.run(&work).await,
             Request::Http(http) => http.run(&work).await,
             Request::Wait(_) | Request::AskUser(_) => {
                 let text = format!("`{}` is not carried out by a worker: the run itself waits", work.job.call.tool);
@@ -60,6 +62,7 @@ enum Request {
     Files(files::Request),
     Chart(Box<Chart>),
     Fetch(Fetch),
+    GraphQl(Box<GraphQl>, Class),
     Http(Box<Http>),
     Wait(Wait),
     AskUser(AskUser),
@@ -87,6 +90,11 @@ impl Request {
                 Request::Chart(chart)
             }
             "fetch" => Request::Fetch(typed(value)?),
+            "graphql" => {
+                let graphql: Box<GraphQl> = typed(value)?;
+                let class = graphql.check()?;
+                Request::GraphQl(graphql, class)
+            }
             "http" => {
                 let http: Box<Http> = typed(value)?;
                 http.check()?;
@@ -101,6 +109,7 @@ impl Request {
     /// What repeating the call would do, where the arguments decide that.
     fn class(&self) -> Option<Class> {
         match self {
+            Request::GraphQl(_, class) => Some(*class),
             Request::Http(http) => Some(http.class()),
             _ => None,
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 /// The built-in manifests by name, in the order in which models and people are shown them.
-pub(crate) const BUILT_IN: [(&str, &str); 11] = [
+pub(crate) const BUILT_IN: [(&str, &str); 12] = [
     ("python", include_str!("../../../schemas/tools/python.json")),
     ("shell", include_str!("../../../schemas/tools/shell.json")),
     ("node", include_str!("../../../schemas/tools/node.json")),
@@ -18,6 +18,7 @@ pub(crate) const BUILT_IN: [(&str, &str); 11] = [
     ("calculate", include_str!("../../../schemas/tools/calculate.json")),
     ("fetch", include_str!("../../../schemas/tools/fetch.json")),
     ("http", include_str!("../../../schemas/tools/http.json")),
+    ("graphql", include_str!("../../../schemas/tools/graphql.json")),
     ("ask_user", include_str!("../../../schemas/tools/ask_user.json")),
     ("wait", include_str!("../../../schemas/tools/wait.json")),
     ("echo", include_str!("../../../schemas/tools/echo.json")),

@@ -15,6 +15,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Tools that a run has only if they are named. `echo` does nothing. `graphql` is needed by few runs, costs tokens in each,
+/// and lets anything be posted anywhere without asking, as long as it is called a query.
+const BY_NAME: [&str; 2] = ["echo", "graphql"];
+
 /// Compiled schemas of servers' tools that are kept.
 const COMPILED_MAX: usize = 1_000;
 
@@ -157,9 +161,9 @@ impl Registry {
         self.tools.iter().map(|tool| tool.name().to_owned()).collect()
     }
 
-    /// The built-in tools that a run has if none are named: all that do real work.
+    /// The built-in tools that a run has if none are named: all but those of [`BY_NAME`].
     pub fn default_set(&self) -> Vec<ToolSpec> {
-        self.tools.iter().filter(|tool| tool.name() != "echo").map(|tool| tool.spec.clone()).collect()
+        self.tools.iter().filter(|tool| !BY_NAME.contains(&tool.name())).map(|tool| tool.spec.clone()).collect()
     }
 
     /// The tools called `names`, in that order, of those that are known without asking a server.
@@ -375,7 +379,7 @@ mod tests {
         let specs = registry.specs(&["wait", "python"]).unwrap();
         assert_eq!(specs.iter().map(|spec| spec.definition.name.as_str()).collect::<Vec<_>>(), ["wait", "python"]);
         assert!(specs[1].definition.parameters.contains("additionalProperties"));
-        assert_eq!(registry.default_set().len(), registry.names().len() - 1);
+        assert_eq!(registry.default_set().len(), registry.names().len() - BY_NAME.len());
     }
 
     #[test]

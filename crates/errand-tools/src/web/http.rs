@@ -71,7 +71,7 @@ pub(crate) struct Http {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Pair {
+pub(super) struct Pair {
     name: String,
     value: String,
 }
@@ -80,7 +80,7 @@ impl Http {
     /// What no schema says.
     pub(crate) fn check(&self) -> Result<(), Refused> {
         self.method()?;
-        self.headers()?;
+        headers(&self.headers)?;
         if self.body.is_some() && self.json.is_some() {
             return Err(Refused::invalid("give either `body` or `json`"));
         }
@@ -116,29 +116,13 @@ impl Http {
         Method::from_bytes(self.method.as_bytes()).map_err(|_| Refused::invalid("`method` is no HTTP method"))
     }
 
-    fn headers(&self) -> Result<HeaderMap, Refused> {
-        let mut headers = HeaderMap::new();
-        for Pair { name, value } in &self.headers {
-            let shown: String = name.chars().take(40).collect();
-            let known = HeaderName::from_bytes(name.as_bytes());
-            let known = known.map_err(|_| Refused::invalid(format!("{shown:?} is no name of a header")))?;
-            if FORBIDDEN.contains(&known.as_str()) || known.as_str().starts_with("proxy-") {
-                return Err(Refused::invalid(format!("the header `{known}` is set by the client: leave it out")));
-            }
-            let value = HeaderValue::from_str(value)
-                .map_err(|_| Refused::invalid(format!("the value of header `{known}` holds characters it cannot")))?;
-            headers.append(known, value);
-        }
-        Ok(headers)
-    }
-
     fn request(&self, work: &Work<'_>) -> Result<Request, Box<ToolReply>> {
         let refuse = |refused: Refused| Box::new(ToolReply::free(Outcome::error(refused.code(), refused.to_string())));
         let mut url = work.services.network.url(&self.url).map_err(|error| Box::new(ToolReply::free(error.outcome())))?;
         if !self.query.is_empty() {
             url.query_pairs_mut().extend_pairs(self.query.iter().map(|pair| (&pair.name, &pair.value)));
         }
-        let (method, mut headers) = (self.method().map_err(refuse)?, self.headers().map_err(refuse)?);
+        let (method, mut headers) = (self.method().map_err(refuse)?, headers(&self.headers).map_err(refuse)?);
         if self.json.is_some() && !headers.contains_key(CONTENT_TYPE) {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -156,8 +140,7 @@ impl Http {
         let Response { url, status, headers, body } = response;
         let head = head(status, &headers, moved.as_deref());
         let unknown = |why: &str| ToolReply::free(Outcome::Unknown { reason: format!("it answered {status}: {why}") });
-        // The server in between does not know what the one behind it did.
-        if !method.is_safe() && matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) {
+        if !method.is_safe() && gateway_lost(status) {
             return unknown("a gateway lost the server behind it");
         }
         let read = match body.read(BODY_BYTES_MAX).await {
@@ -191,6 +174,28 @@ impl Http {
             _ => reply,
         }
     }
+}
+
+/// Headers as the model wrote them, but for those that are not its own to set.
+pub(super) fn headers(given: &[Pair]) -> Result<HeaderMap, Refused> {
+    let mut headers = HeaderMap::new();
+    for Pair { name, value } in given {
+        let shown: String = name.chars().take(40).collect();
+        let known = HeaderName::from_bytes(name.as_bytes());
+        let known = known.map_err(|_| Refused::invalid(format!("{shown:?} is no name of a header")))?;
+        if FORBIDDEN.contains(&known.as_str()) || known.as_str().starts_with("proxy-") {
+            return Err(Refused::invalid(format!("the header `{known}` is set by the client: leave it out")));
+        }
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| Refused::invalid(format!("the value of header `{known}` holds characters it cannot")))?;
+        headers.append(known, value);
+    }
+    Ok(headers)
+}
+
+/// The server in between does not know what the one behind it did.
+pub(super) fn gateway_lost(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
 }
 
 /// The key under which the server can know the request again, unless the model gave one.

@@ -3,9 +3,11 @@
 mod charset;
 mod download;
 pub(crate) mod fetch;
+pub(crate) mod graphql;
 mod head;
 pub(crate) mod http;
 mod markdown;
+mod schema;
 
 pub(crate) use charset::decode;
 pub(crate) use download::{Download, save};
