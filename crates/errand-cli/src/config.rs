@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::text;
 use errand_core::{Budget, Usd, WhenExceeded};
 use errand_models::{Dialect, Secret};
+use errand_tools::SearchSettings;
 use file::File;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -62,6 +63,8 @@ pub(crate) struct Config {
     pub(crate) tools: Option<Vec<String>>,
     /// Addresses beside the public ones that tools may speak to.
     pub(crate) allow_addresses: Vec<String>,
+    /// Who searches, if somebody does.
+    pub(crate) search: Option<SearchSettings>,
     /// Whether colours are wanted.
     pub(crate) color: bool,
     /// The settings file that was read.
@@ -185,6 +188,7 @@ impl Config {
                 .unwrap_or_default(),
             tool_dirs: tool_dirs(options, &file, environment),
             secret_files: file.secrets.clone(),
+            search: search(&file, environment),
             // https://no-color.org: any value that is not empty.
             color: environment.path("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb"),
             file: path,
@@ -263,6 +267,20 @@ fn model_settings(
     };
     settings.read_keys(&|name| environment.text(name));
     Ok(settings)
+}
+
+/// Who searches: the one that is named, else one whose key is set.
+fn search(file: &File, environment: &dyn Environment) -> Option<SearchSettings> {
+    let variable = |name: &str| environment.text(name).map(|value| value.trim().to_owned());
+    let keyed = [("brave", variable("BRAVE_API_KEY")), ("tavily", variable("TAVILY_API_KEY"))];
+    let named = variable("ERRAND_SEARCH_PROVIDER").or_else(|| file.search.provider.clone());
+    let first = || keyed.iter().find(|(_, key)| key.is_some()).map(|(provider, _)| (*provider).to_owned());
+    let provider = named.or_else(first)?;
+    let own = || keyed.iter().find(|(known, _)| *known == provider).and_then(|(_, key)| key.clone());
+    let key = variable("ERRAND_SEARCH_KEY").or_else(own).map(errand_tools::Secret::new);
+    let url = variable("ERRAND_SEARCH_URL").or_else(|| file.search.url.clone());
+    let path = environment.path("ERRAND_SEARCH_PATH").or_else(|| file.search.path.clone());
+    Some(SearchSettings { provider, key, url, path })
 }
 
 fn approve(names: Option<Vec<String>>) -> Approve {

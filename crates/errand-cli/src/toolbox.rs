@@ -6,7 +6,7 @@ use errand_core::{InputFile, RunId, Snapshot, ToolSpec};
 use errand_engine::ports::{Blobs, Tools};
 use errand_sandbox::EngineConfig;
 use errand_store_local::LocalBlobs;
-use errand_tools::{AddedSettings, ManifestError, Network, Registry, ToolBox, Workspaces};
+use errand_tools::{AddedSettings, ManifestError, Network, Registry, SearchProvider, ToolBox, Workspaces};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ pub(crate) struct Toolbox {
     registry: Arc<Registry>,
     workspaces: Arc<Workspaces>,
     network: Arc<Network>,
+    search: Option<SearchProvider>,
 }
 
 impl Toolbox {
@@ -30,7 +31,9 @@ impl Toolbox {
             Workspaces::at(root, boxes, Arc::clone(blobs) as Arc<dyn Blobs>).map_err(|error| workspace(&error))?;
         let network = network(config)?;
         let registry = added_registry(config, &network).map_err(|error| added(&error))?;
-        Ok(Self { registry: Arc::new(registry), workspaces: Arc::new(workspaces), network })
+        let search = config.search.clone().map(SearchProvider::new).transpose();
+        let search = search.map_err(|error| Error::chain(error.code(), &error))?;
+        Ok(Self { registry: Arc::new(registry), workspaces: Arc::new(workspaces), network, search })
     }
 
     /// Removes the scratch of all runs; their snapshots stay.
@@ -43,7 +46,8 @@ impl Toolbox {
     /// As the engine knows them.
     pub(crate) fn tools(&self) -> Arc<dyn Tools> {
         let network = Arc::clone(&self.network);
-        Arc::new(ToolBox::new(Arc::clone(&self.registry), Arc::clone(&self.workspaces), network))
+        let tools = ToolBox::new(Arc::clone(&self.registry), Arc::clone(&self.workspaces), network);
+        Arc::new(tools.searching(self.search.clone()))
     }
 
     /// The tools of a new run: those called `names`; all that do real work if none are named. Starts the servers that it
@@ -92,7 +96,7 @@ pub(crate) fn network(config: &Config) -> Result<Arc<Network>, Error> {
 pub(crate) fn added_registry(config: &Config, network: &Arc<Network>) -> Result<Registry, ManifestError> {
     let (vault, network) = (Arc::new(Keys::new(config)), Arc::clone(network));
     let settings = AddedSettings { folders: config.tool_dirs.clone(), vault, network };
-    Registry::with_added(&settings)
+    Ok(Registry::with_added(&settings)?.searching(config.search.is_some()))
 }
 
 /// What is wrong with the tools.

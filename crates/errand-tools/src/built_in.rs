@@ -10,6 +10,7 @@ use crate::time::{AskUser, Wait};
 use crate::web::fetch::Fetch;
 use crate::web::graphql::GraphQl;
 use crate::web::http::Http;
+use crate::web::search::Search;
 use crate::workspace::{Desk, Error};
 use async_trait::async_trait;
 use errand_core::{Class, Outcome, Timestamp};
@@ -46,6 +47,7 @@ impl Execute for BuiltIn {
             Request::Fetch(fetch) => fetch.run(&work).await,
             Request::GraphQl(graphql, _) => graphql.run(&work).await,
             Request::Http(http) => http.run(&work).await,
+            Request::Search(search) => search.run(&work).await,
             Request::Wait(_) | Request::AskUser(_) => {
                 let text = format!("`{}` is not carried out by a worker: the run itself waits", work.job.call.tool);
                 ToolReply::free(Outcome::error("not_for_workers", text))
@@ -64,6 +66,7 @@ enum Request {
     Fetch(Fetch),
     GraphQl(Box<GraphQl>, Class),
     Http(Box<Http>),
+    Search(Search),
     Wait(Wait),
     AskUser(AskUser),
 }
@@ -100,6 +103,7 @@ impl Request {
                 http.check()?;
                 Request::Http(http)
             }
+            "search" => Request::Search(typed(value)?),
             "wait" => Request::Wait(typed(value)?),
             "ask_user" => Request::AskUser(typed(value)?),
             other => return Err(Refused::UnknownTool { name: other.to_owned(), known: Vec::new() }),

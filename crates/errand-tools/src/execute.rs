@@ -4,6 +4,7 @@ use crate::arguments::Refused;
 use crate::code::Bounds;
 use crate::net::Network;
 use crate::web::fetch::Pages;
+use crate::web::search::SearchProvider;
 use crate::workspace::{Desk, Error, Turn, Workspaces};
 use async_trait::async_trait;
 use errand_core::{Class, Outcome, Timestamp};
@@ -19,6 +20,8 @@ pub(crate) struct Services {
     pub(crate) network: Arc<Network>,
     /// Pages that are being read in parts.
     pub(crate) pages: Arc<Pages>,
+    /// Who searches, if somebody does.
+    pub(crate) search: Option<SearchProvider>,
 }
 
 /// Carries out the calls of a tool. A new kind of tool is a module that implements this.

@@ -29,6 +29,8 @@ pub struct Registry {
     servers: Vec<Arc<Server>>,
     vault: Option<Arc<dyn Vault>>,
     pub(crate) masks: Arc<Masks>,
+    /// Whether somebody searches for the tool `search`.
+    searches: bool,
     /// Servers' tools as runs are pinned to them.
     compiled: Mutex<HashMap<Hash, Arc<Tool>>>,
 }
@@ -108,7 +110,19 @@ impl Registry {
             Ok(Arc::new(Tool { spec, parameters, validator, cache_ttl_s, executor: Arc::clone(&executor), origin }))
         });
         let tools = tools.collect::<Result<_, Error>>()?;
-        Ok(Self { tools, servers: Vec::new(), vault: None, masks: Arc::default(), compiled: Mutex::default() })
+        Ok(Self {
+            tools,
+            servers: Vec::new(),
+            vault: None,
+            masks: Arc::default(),
+            searches: false,
+            compiled: Mutex::default(),
+        })
+    }
+
+    /// Whether `search` is among the tools that a run has if none are named.
+    pub fn searching(self, searches: bool) -> Self {
+        Self { searches, ..self }
     }
 
     /// The built-in tools and those that a user added.
@@ -161,9 +175,11 @@ impl Registry {
         self.tools.iter().map(|tool| tool.name().to_owned()).collect()
     }
 
-    /// The built-in tools that a run has if none are named: all but those of [`BY_NAME`].
+    /// The built-in tools that a run has if none are named: all but `echo` and `graphql`, and `search`
+    /// only where somebody searches.
     pub fn default_set(&self) -> Vec<ToolSpec> {
-        self.tools.iter().filter(|tool| !BY_NAME.contains(&tool.name())).map(|tool| tool.spec.clone()).collect()
+        let wanted = |name: &str| !BY_NAME.contains(&name) && (name != "search" || self.searches);
+        self.tools.iter().filter(|tool| wanted(tool.name())).map(|tool| tool.spec.clone()).collect()
     }
 
     /// The tools called `names`, in that order, of those that are known without asking a server.
@@ -379,6 +395,8 @@ mod tests {
         let specs = registry.specs(&["wait", "python"]).unwrap();
         assert_eq!(specs.iter().map(|spec| spec.definition.name.as_str()).collect::<Vec<_>>(), ["wait", "python"]);
         assert!(specs[1].definition.parameters.contains("additionalProperties"));
+        assert_eq!(registry.default_set().len(), registry.names().len() - BY_NAME.len() - 1);
+        let registry = registry.searching(true);
         assert_eq!(registry.default_set().len(), registry.names().len() - BY_NAME.len());
     }
 

@@ -6,6 +6,7 @@ use crate::execute::{Services, Work};
 use crate::net::Network;
 use crate::registry::{Registry, Tool};
 use crate::text;
+use crate::web::search::SearchProvider;
 use crate::workspace::Workspaces;
 use async_trait::async_trait;
 use errand_core::{Amount, Class, Hash, Outcome, RunId, Timestamp, ToolSpec, Verdict};
@@ -23,7 +24,13 @@ pub struct ToolBox {
 impl ToolBox {
     /// From the tools there are, the place for the runs' files, and the way out to the network.
     pub fn new(registry: Arc<Registry>, workspaces: Arc<Workspaces>, network: Arc<Network>) -> Self {
-        Self { registry, services: Services { workspaces, network, pages: Arc::default() }, cache: Cache::default() }
+        let services = Services { workspaces, network, pages: Arc::default(), search: None };
+        Self { registry, services, cache: Cache::default() }
+    }
+
+    /// With somebody who searches for the tool `search`.
+    pub fn searching(self, search: Option<SearchProvider>) -> Self {
+        Self { services: Services { search, ..self.services }, ..self }
     }
 
     /// The outcome without any secret that a tool was given.

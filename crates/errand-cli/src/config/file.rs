@@ -40,8 +40,18 @@ pub(super) struct File {
     pub(super) allow_addresses: Option<Vec<String>>,
     #[serde(deserialize_with = "one_or_many")]
     pub(super) tool_dir: Vec<PathBuf>,
+    pub(super) search: Search,
     pub(super) secrets: BTreeMap<String, PathBuf>,
     pub(super) prices: BTreeMap<String, Dollars>,
+}
+
+/// Who searches for the tool `search`. The key comes from the environment only.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Search {
+    pub(super) provider: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) path: Option<PathBuf>,
 }
 
 /// US dollars per million tokens.

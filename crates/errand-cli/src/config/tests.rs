@@ -85,6 +85,21 @@ fn addresses_are_allowed_by_flag_variable_or_file() {
 }
 
 #[test]
+fn who_searches_is_named_or_has_a_key() {
+    let of = |file: &str, variables: &[_]| resolve(file, variables, &RunOptions::default()).unwrap().search;
+    assert_eq!(of("", &[]), None);
+    let found = of("", &[("TAVILY_API_KEY", "t")]).unwrap();
+    assert_eq!((found.provider.as_str(), found.key), ("tavily", Some(errand_tools::Secret::new("t"))));
+    let file = "[search]\nprovider = \"searxng\"\nurl = \"http://127.0.0.1:8888\"\n";
+    let found = of(file, &[("BRAVE_API_KEY", "b")]).unwrap();
+    assert_eq!((found.provider.as_str(), found.key, found.url.as_deref()), ("searxng", None, Some("http://127.0.0.1:8888")));
+    let variables = [("ERRAND_SEARCH_PROVIDER", "brave"), ("BRAVE_API_KEY", "b"), ("ERRAND_SEARCH_KEY", "e")];
+    assert_eq!(of(file, &variables).unwrap().key, Some(errand_tools::Secret::new("e")));
+    let error = resolve("[search]\nkey = \"x\"\n", &[], &RunOptions::default()).unwrap_err();
+    assert_eq!(error.code, "config_invalid");
+}
+
+#[test]
 fn colours_are_off_when_asked_for_or_impossible() {
     let color = |variables: &[_]| resolve("", variables, &RunOptions::default()).unwrap().color;
     assert!(color(&[]));

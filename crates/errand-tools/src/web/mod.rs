@@ -8,6 +8,7 @@ mod head;
 pub(crate) mod http;
 mod markdown;
 mod schema;
+pub(crate) mod search;
 
 pub(crate) use charset::decode;
 pub(crate) use download::{Download, save};

@@ -68,7 +68,10 @@ fn a_tool_that_is_not_there_is_told_with_those_that_are() {
     let verdict = errand_engine::ports::Tools::check(&*world.tools, &spec, "{}", crate::support::NOW);
     let Verdict::Refused { code, error } = verdict else { panic!("{verdict:?}") };
     assert_eq!(code, "unknown_tool");
-    assert!(error.contains("python, shell, files, chart, calculate, ask_user, wait, echo"), "{error}");
+    assert!(
+        error.contains("python, shell, node, files, chart, calculate, search, fetch, http, graphql, ask_user, wait, echo"),
+        "{error}"
+    );
 }
 
 #[test]

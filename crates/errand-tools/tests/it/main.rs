@@ -8,9 +8,11 @@ mod code;
 mod exported;
 mod fetch;
 mod files;
+mod graphql;
 mod http;
 mod imported;
 mod mcp;
+mod search;
 #[path = "../../src/net/server.rs"]
 #[allow(dead_code, reason = "the unit tests of the crate use the rest")]
 mod server;

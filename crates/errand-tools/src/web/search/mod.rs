@@ -6,6 +6,7 @@ mod recorded;
 use super::head::ContentType;
 use crate::execute::Work;
 use crate::net::{Network, Request, Response};
+use crate::secret::Secret;
 use crate::text;
 use async_trait::async_trait;
 use errand_core::{Outcome, Timestamp};
@@ -14,7 +15,6 @@ use providers::{Brave, Searxng, Tavily};
 use recorded::Recorded;
 use serde::Deserialize;
 use serde_json::Value;
-use std::fmt;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,30 +83,13 @@ pub(crate) trait Provider: Send + Sync {
     async fn search(&self, query: &Query, reach: Reach<'_>) -> Result<Vec<Hit>, Outcome>;
 }
 
-/// A key that is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SearchKey(String);
-
-impl SearchKey {
-    /// Wraps it.
-    pub fn new(key: impl Into<String>) -> Self {
-        Self(key.into())
-    }
-}
-
-impl fmt::Debug for SearchKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SearchKey(…)")
-    }
-}
-
 /// Who searches, as the settings say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchSettings {
     /// `brave`, `tavily`, `searxng` or `recorded`.
     pub provider: String,
     /// The key, for those that ask for one.
-    pub key: Option<SearchKey>,
+    pub key: Option<Secret>,
     /// Another address than the provider's own; SearXNG has none of its own.
     pub url: Option<String>,
     /// The file or folder of `recorded`.
@@ -141,7 +124,7 @@ impl SearchProvider {
         let refuse = |problem: String| SearchError { problem };
         let key = || {
             let needed = format!("{} needs a key: set ERRAND_SEARCH_KEY", settings.provider);
-            settings.key.clone().map(|key| key.0).ok_or_else(|| refuse(needed))
+            settings.key.clone().ok_or_else(|| refuse(needed))
         };
         let url = |own: Option<&str>| -> Result<url::Url, SearchError> {
             let given = settings.url.as_deref().or(own);
@@ -173,12 +156,8 @@ impl Search {
             let text = "nobody is set to search: whoever runs this can set search.provider (docs/guide/search.md)";
             return ToolReply::free(Outcome::error("search_not_configured", text));
         };
-        let query = Query {
-            text: self.query,
-            count: self.count.unwrap_or(COUNT_DEFAULT),
-            since: self.since,
-            site: self.site,
-        };
+        let query =
+            Query { text: self.query, count: self.count.unwrap_or(COUNT_DEFAULT), since: self.since, site: self.site };
         let timeout = Duration::from_millis(work.job.timeout_ms);
         let reach = Reach { network: &work.services.network, now: work.job.now, timeout };
         ToolReply::free(match provider.search(&query, reach).await {
@@ -211,7 +190,9 @@ fn shown(query: &Query, hits: &[Hit]) -> String {
 
 /// Without the tags with which providers set off words.
 fn one_line(given: &str, bytes_max: usize) -> String {
-    let plain = ["<strong>", "</strong>", "<b>", "</b>", "<em>", "</em>"].iter().fold(given.to_owned(), |text, tag| text.replace(tag, ""));
+    let plain = ["<strong>", "</strong>", "<b>", "</b>", "<em>", "</em>"]
+        .iter()
+        .fold(given.to_owned(), |text, tag| text.replace(tag, ""));
     let line = plain.split_whitespace().collect::<Vec<_>>().join(" ");
     text::head(&line, bytes_max).to_owned()
 }

@@ -2,6 +2,7 @@
 
 use super::{Hit, Provider, Query, Reach, Since, ask};
 use crate::net::Request;
+use crate::secret::Secret;
 use async_trait::async_trait;
 use errand_core::Outcome;
 use reqwest::Method;
@@ -18,7 +19,7 @@ pub(super) const TAVILY: &str = "https://api.tavily.com/search";
 /// `X-Subscription-Token` (<https://api-dashboard.search.brave.com/docs>, checked 2026-11-21).
 pub(super) struct Brave {
     pub(super) url: Url,
-    pub(super) key: String,
+    pub(super) key: Secret,
 }
 
 #[async_trait]
@@ -36,7 +37,7 @@ impl Provider for Brave {
             url.query_pairs_mut().append_pair("freshness", freshness);
         }
         let mut headers = json_headers();
-        headers.insert("x-subscription-token", secret(&self.key)?);
+        headers.insert("x-subscription-token", secret(self.key.expose())?);
         let answer = ask(Request { method: Method::GET, url, headers, body: None, reuse: false }, reach).await?;
         let date = |one: &Value| text(&one["page_age"]).or_else(|| text(&one["age"]));
         Ok(hits(&answer["web"]["results"], "description", date))
@@ -47,7 +48,7 @@ impl Provider for Brave {
 /// key as a bearer token (<https://docs.tavily.com/documentation/api-reference/endpoint/search>, checked 2026-11-21).
 pub(super) struct Tavily {
     pub(super) url: Url,
-    pub(super) key: String,
+    pub(super) key: Secret,
 }
 
 #[async_trait]
@@ -62,7 +63,7 @@ impl Provider for Tavily {
         }
         let mut headers = json_headers();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(AUTHORIZATION, secret(&format!("Bearer {}", self.key))?);
+        headers.insert(AUTHORIZATION, secret(&format!("Bearer {}", self.key.expose()))?);
         let body = Some(body.to_string().into());
         let request = Request { method: Method::POST, url: self.url.clone(), headers, body, reuse: false };
         let answer = ask(request, reach).await?;
@@ -132,7 +133,8 @@ fn json_headers() -> HeaderMap {
 
 fn secret(value: &str) -> Result<HeaderValue, Outcome> {
     let value = HeaderValue::from_str(value);
-    let mut value = value.map_err(|_| Outcome::error("search_failed", "the key of the search holds characters it cannot"))?;
+    let mut value =
+        value.map_err(|_| Outcome::error("search_failed", "the key of the search holds characters it cannot"))?;
     value.set_sensitive(true);
     Ok(value)
 }

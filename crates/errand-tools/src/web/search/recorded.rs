@@ -51,9 +51,9 @@ impl Recorded {
         let shared = |known: &BTreeSet<String>| known.intersection(&asked).count();
         // At least half of the recorded words; among equals the shorter one, then the first.
         let fits = self.searches.iter().filter(|(known, _)| !known.is_empty() && shared(known) * 2 >= known.len());
-        let best = fits.enumerate().max_by_key(|(at, (known, _))| {
-            (shared(known), std::cmp::Reverse(known.len()), std::cmp::Reverse(*at))
-        });
+        let best = fits
+            .enumerate()
+            .max_by_key(|(at, (known, _))| (shared(known), std::cmp::Reverse(known.len()), std::cmp::Reverse(*at)));
         best.map_or(&[], |(_, (_, hits))| hits.as_slice())
     }
 }
@@ -119,7 +119,8 @@ mod tests {
     fn files_are_read_and_broken_ones_named() {
         let folder = tempfile::tempdir().unwrap();
         let good = folder.path().join("a.json");
-        std::fs::write(&good, r#"[{"query": "a", "results": [{"title": "t", "url": "https://x.example", "text": "y"}]}]"#).unwrap();
+        std::fs::write(&good, r#"[{"query": "a", "results": [{"title": "t", "url": "https://x.example", "text": "y"}]}]"#)
+            .unwrap();
         std::fs::write(folder.path().join("notes.txt"), "not read").unwrap();
         assert_eq!(Recorded::read(folder.path()).unwrap().find("a").len(), 1);
         assert_eq!(Recorded::read(&good).unwrap().find("a")[0].title, "t");

@@ -2,7 +2,7 @@ use super::*;
 use crate::net::server::{Answer, Server};
 
 fn settings(provider: &str, url: Option<String>) -> SearchSettings {
-    SearchSettings { provider: provider.to_owned(), key: Some(SearchKey::new("k-1")), url, path: None }
+    SearchSettings { provider: provider.to_owned(), key: Some(Secret::new("k-1")), url, path: None }
 }
 
 async fn search(server: &Server, provider: &str, path: &str, query: &Query) -> Result<Vec<Hit>, Outcome> {
@@ -32,19 +32,22 @@ async fn brave_is_asked_in_its_way() {
 
 #[tokio::test]
 async fn tavily_is_asked_in_its_way() {
-    let answer = r#"{"query": "q", "results": [{"title": "T", "url": "https://x.example/", "content": "about", "score": 0.9}]}"#;
+    let answer =
+        r#"{"query": "q", "results": [{"title": "T", "url": "https://x.example/", "content": "about", "score": 0.9}]}"#;
     let server = Server::saying(Answer::ok("application/json", answer)).await;
     assert_eq!(search(&server, "tavily", "/search", &query()).await.unwrap(), [hit("")]);
     let request = &server.requests()[0];
     assert!(request.starts_with("POST /search ") && request.contains("authorization: Bearer k-1"), "{request}");
     let body: Value = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
-    let wanted = serde_json::json!({"query": "a b&c", "max_results": 3, "time_range": "week", "include_domains": ["x.example"]});
+    let wanted =
+        serde_json::json!({"query": "a b&c", "max_results": 3, "time_range": "week", "include_domains": ["x.example"]});
     assert_eq!(body, wanted);
 }
 
 #[tokio::test]
 async fn searxng_is_asked_in_its_way() {
-    let answer = r#"{"results": [{"title": "T", "url": "https://x.example/", "content": "about", "publishedDate": "2026-01-02"}]}"#;
+    let answer =
+        r#"{"results": [{"title": "T", "url": "https://x.example/", "content": "about", "publishedDate": "2026-01-02"}]}"#;
     let server = Server::saying(Answer::ok("application/json", answer)).await;
     for path in ["", "/", "/search"] {
         assert_eq!(search(&server, "searxng", path, &query()).await.unwrap(), [hit("2026-01-02")], "{path}");
