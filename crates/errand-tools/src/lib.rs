@@ -5,14 +5,15 @@
 //! - [`Refused`]: arguments are read strictly and checked against the tool's schema before anything happens.
 //! - [`check_schema`]: the form that an answer is asked to have.
 //! - [`ToolBox`]: the engine's port [`errand_engine::ports::Tools`]; one module per tool stands behind it (`calculate`,
-//!   `chart`, `code` for `python` and `shell`, `files`, `time` for `wait` and `ask_user`).
+//!   `chart`, `code` for `python`, `node` and `shell`, `files`, `time` for `wait` and `ask_user`, `web` for `search`,
+//!   `fetch`, `http` and `graphql`). Results of pure calls are kept for a while where the manifest says so (`cache`).
 //! - [`Workspaces`]: a folder per run while it is at work here, snapshots in the blobs, files in
 //!   ([`Workspaces::import`]) and out ([`files_made`], [`fetch_file`], [`fetch_all`]).
 //! - [`Network`]: the guarded way out, shared by all tools that speak HTTP.
 //!
 //! Absent on purpose: any way to run code outside of a box, any connection but the [`Network`]'s, settings. Tools that
-//! need no box work where none can be made; tools that need one fail with `sandbox_unavailable`. Workspaces need Linux, as boxes do. Unit tests stand
-//! beside the code; what needs a workspace or a real box is tested in `tests/`.
+//! need no box work where none can be made; tools that need one fail with `sandbox_unavailable`. Workspaces need Linux,
+//! as boxes do. Unit tests stand beside the code; what needs a workspace or a real box is tested in `tests/`.
 
 mod added;
 mod answer;
