@@ -4,11 +4,12 @@
 //! [`Head`] (where a run stands after a record), [`Run::handle`] (event → head), [`Head::effects`] (what the head asks of
 //! the world), [`Record`] and [`Sealed`] (one entry of the log and its place in the ledger), [`RunLog`] (the log with the
 //! items beside it), [`RunLog::next`] (what can be done now), [`RunLog::claim`] and [`RunLog::bill`] (who may spend),
-//! [`RunLog::request`] (what the model is sent), [`replay()`].
+//! [`RunLog::request`] (what the model is sent) and [`Asked`] (so that this is not made anew each time), [`replay()`].
 //!
 //! Absent on purpose: IO, async, clocks, randomness, threads, floating point. Whatever comes from outside comes in as an
 //! argument and is recorded. Tests: `tests.rs` here, `tests/cases/` for whole runs, `errand-sim` for the protocol.
 
+mod asked;
 mod books;
 mod call;
 mod config;
@@ -31,6 +32,7 @@ mod transcript;
 #[cfg(test)]
 mod tests;
 
+pub use asked::{Asked, Memo};
 pub use books::{Bill, ClaimDecision};
 pub use call::{CallState, Observation, Outcome, PendingCall, Snapshot, Verdict};
 pub use config::{Approval, AssistantRef, Class, Executor, ModelChoice, OutputSchema, RunConfig, ToolSpec};

@@ -1,6 +1,6 @@
 //! What is said to a model and what it says back, free of any provider's dialect.
 
-use crate::{Hash, OutputSchema, Usage};
+use crate::{Hash, Memo, OutputSchema, Usage};
 use serde::{Deserialize, Serialize};
 
 /// One entry of a conversation.
@@ -165,13 +165,9 @@ pub struct ModelRequest {
     pub output: Option<OutputSchema>,
     /// The same for all requests that begin alike: where a provider routes by a key, it finds their prefix in its cache.
     pub cache_key: String,
-}
-
-impl ModelRequest {
-    /// Digest of the request, recorded with the reply so that a replay proves it asked the same.
-    pub fn digest(&self) -> Hash {
-        Hash::of(&serde_json::to_vec(self).unwrap_or_default())
-    }
+    /// Work done on it before; leave it at its default.
+    #[serde(skip)]
+    pub memo: Memo,
 }
 
 /// What kind of failure a model call met. Decides whether trying again can help.

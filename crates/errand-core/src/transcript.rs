@@ -1,7 +1,7 @@
 //! The conversation, made from the log: what the model is sent.
 
 use crate::event::{Compacted, Event, ModelReplied, TextSize};
-use crate::{CallId, CallState, Due, Message, ModelRequest, ModelTask, RequestedCall, RunLog, Verdict};
+use crate::{CallId, CallState, Due, Memo, Message, ModelRequest, ModelTask, RequestedCall, RunLog, Verdict};
 
 /// What the model is told in front of the result of a call whose arguments a person changed.
 pub(crate) const EDITED_NOTE: &str = "[errand] A person changed the arguments of this call to:";
@@ -47,6 +47,7 @@ impl RunLog {
             max_output_tokens,
             output: config.output.clone().filter(|_| task == ModelTask::Turn),
             cache_key: self.records[0].record.run.to_string(),
+            memo: Memo::default(),
         })
     }
 
@@ -104,9 +105,10 @@ impl RunLog {
     }
 
     /// What was said in the records after `from` up to `last`.
-    fn say(&self, from: u64, last: u64, messages: &mut Vec<Message>) {
-        let records = self.records.iter().map(|sealed| &*sealed.record);
-        for record in records.filter(|record| record.number > from && record.number <= last) {
+    pub(crate) fn say(&self, from: u64, last: u64, messages: &mut Vec<Message>) {
+        let skipped = usize::try_from(from).unwrap_or(usize::MAX);
+        let records = self.records.iter().skip(skipped).map(|sealed| &*sealed.record);
+        for record in records.take_while(|record| record.number <= last) {
             match &record.event {
                 Event::ModelReplied(replied) => self.say_reply(record.number, replied, messages),
                 Event::Messaged(messaged) => {

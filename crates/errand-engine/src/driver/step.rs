@@ -4,7 +4,7 @@ use crate::bugs::Bug;
 use crate::error::Error;
 use crate::ports::{Commit, Delivery, Loaded};
 use errand_core::{
-    Booked, Consumed, Due, Event, Input, Item, ItemBody, ItemKey, Making, Next, Nonce, RunId, RunLog, Sealed, Spent,
+    Asked, Booked, Consumed, Due, Event, Input, Item, ItemBody, ItemKey, Making, Next, Nonce, RunId, RunLog, Sealed, Spent,
     Timestamp,
 };
 
@@ -20,6 +20,8 @@ struct Progress {
     count: u32,
     /// When the attempt under way began.
     began: Option<Timestamp>,
+    /// The last request made under it here, for the next one to go on from.
+    asked: Option<Asked>,
     /// Only with a planted bug: the message is dropped.
     gave_up: bool,
 }
@@ -28,8 +30,15 @@ impl Driver {
     /// Handles the message for record `record`.
     pub(super) async fn step(&self, delivery: &Delivery, run: RunId, record: u64) -> Result<Disposition, Error> {
         let start = self.world.now();
-        let mut progress =
-            Progress { message: record, maker: self.world.nonce(), made: None, count: 0, began: None, gave_up: false };
+        let mut progress = Progress {
+            message: record,
+            maker: self.world.nonce(),
+            made: None,
+            count: 0,
+            began: None,
+            asked: None,
+            gave_up: false,
+        };
         loop {
             if progress.gave_up {
                 return Ok(Disposition::Acknowledge);
@@ -109,8 +118,14 @@ impl Driver {
     /// One attempt at the model call that is due. `None`: look at the run again.
     async fn attempt(&self, log: &RunLog, progress: &mut Progress) -> Result<Option<Disposition>, Error> {
         // All that can fail without a call is done before the claim, so that no claim is left open for nothing.
-        let history = if log.compacted().is_some() { Vec::new() } else { self.history(log).await? };
-        let Some(request) = log.request(&history) else { return Ok(None) };
+        let asked = match progress.asked.take().and_then(|earlier| log.ask_on(earlier)) {
+            Some(asked) => asked,
+            None => {
+                let history = if log.compacted().is_some() { Vec::new() } else { self.history(log).await? };
+                let Some(asked) = log.ask(&history) else { return Ok(None) };
+                asked
+            }
+        };
         let began = self.world.now();
         let (number, attempt) = match self.claim(log, progress.maker).await? {
             Claimed::Granted { attempt } => (log.run.number + 1, attempt),
@@ -128,8 +143,9 @@ impl Driver {
         };
         self.watch.attempt(log.run.id, number, attempt);
         progress.began = Some(began);
-        match self.perform(log, &request, progress.maker).await {
+        match self.perform(log, asked.request(), progress.maker).await {
             Some((event, spent)) => {
+                progress.asked = Some(asked);
                 let own = Booked { record: number, attempt, spent };
                 self.make(log, event, Vec::new(), Some(own), progress).await?;
                 Ok(None)

@@ -30,6 +30,10 @@ impl Dialect for Chat {
         body(ask)
     }
 
+    fn bytes(&self, ask: &Ask<'_>) -> Result<Vec<u8>, Unfit> {
+        bytes(ask)
+    }
+
     fn reader(&self, ask: &Ask<'_>) -> Box<dyn Reader> {
         Box::new(ChatReader { draft: Draft::new(ask), keeps_reasoning: ask.manner.house == House::DeepSeek })
     }
@@ -56,38 +60,70 @@ pub(super) fn offers(models: &Value) -> Vec<Offer> {
     list(models, "data").map(offer).filter(|offer| !offer.name.is_empty()).collect()
 }
 
-/// `max_completion_tokens` is for OpenAI, which refuses the older name for its newer models; of the others many know only
-/// `max_tokens`. Mistral refuses `stream_options` and tells the usage without.
 fn body(ask: &Ask<'_>) -> Result<Value, Unfit> {
+    let mut messages: Vec<Value> = ask.request.messages.iter().map(|said| message(said, ask)).collect();
+    if let Some(told) = told_form(ask) {
+        let after_system = usize::from(matches!(ask.request.messages.first(), Some(Message::System { .. })));
+        messages.insert(after_system, told);
+    }
+    let mut body = frame(ask)?;
+    body.insert("messages".into(), messages.into());
+    body.insert(limit_name(ask).into(), ask.request.max_output_tokens.into());
+    Ok(Value::Object(body))
+}
+
+/// The same as bytes, of which only what is new in a conversation is written anew.
+fn bytes(ask: &Ask<'_>) -> Result<Vec<u8>, Unfit> {
+    if told_form(ask).is_some() {
+        return Ok(body(ask)?.to_string().into_bytes());
+    }
+    let request = ask.request;
+    let mut bytes = request.remember(&ask.origin, || {
+        // A map with text keys, so serialising it cannot fail.
+        let mut bytes = serde_json::to_vec(&frame(ask)?).unwrap_or_default();
+        bytes.pop();
+        bytes.extend_from_slice(b",\"messages\":[");
+        Ok(bytes)
+    })?;
+    request.append_messages(&ask.origin, &mut bytes, |said, bytes| {
+        let _ = serde_json::to_writer(bytes, &message(said, ask));
+    });
+    bytes.extend_from_slice(format!("],\"{}\":{}}}", limit_name(ask), request.max_output_tokens).as_bytes());
+    Ok(bytes)
+}
+
+/// OpenAI refuses the older name for its newer models; of the others many know only that one.
+fn limit_name(ask: &Ask<'_>) -> &'static str {
+    if matches!(ask.manner.house, House::OpenAi | House::Azure) { "max_completion_tokens" } else { "max_tokens" }
+}
+
+/// Whether the endpoint is asked to hold the model to the form of the answer.
+fn enforces_form(ask: &Ask<'_>) -> bool {
+    ask.manner.house != House::DeepSeek && (ask.request.tools.is_empty() || ask.manner.takes_form_with_tools())
+}
+
+/// The form of the answer in words, where the endpoint cannot be asked to enforce it.
+fn told_form(ask: &Ask<'_>) -> Option<Value> {
+    let output = ask.request.output.as_ref().filter(|_| !enforces_form(ask))?;
+    Some(json!({"role": "system", "content": schema::told(output)}))
+}
+
+/// All but the messages and the bound of the answer: the same in all requests of a run. Mistral refuses
+/// `stream_options` and tells the usage without.
+fn frame(ask: &Ask<'_>) -> Result<Map<String, Value>, Unfit> {
     let (request, house) = (ask.request, ask.manner.house);
     let tools = function_tools(request)?;
-    let mut messages = Vec::new();
-    for message in &request.messages {
-        messages.push(self::message(message, ask));
-    }
     let mut body = Map::new();
     body.insert("model".into(), ask.model.into());
-    if let Some(output) = &request.output {
-        let enforced = house != House::DeepSeek && (tools.is_empty() || ask.manner.takes_form_with_tools());
-        match enforced {
-            true => {
-                let schema = schema::parsed(output)?;
-                let strict = schema::is_strict(&schema);
-                let form = json!({"name": output.name, "schema": schema, "strict": strict});
-                body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": form}));
-            }
-            false => messages.insert(
-                usize::from(matches!(request.messages.first(), Some(Message::System { .. }))),
-                json!({"role": "system", "content": schema::told(output)}),
-            ),
-        }
+    if let Some(output) = request.output.as_ref().filter(|_| enforces_form(ask)) {
+        let schema = schema::parsed(output)?;
+        let strict = schema::is_strict(&schema);
+        let form = json!({"name": output.name, "schema": schema, "strict": strict});
+        body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": form}));
     }
-    body.insert("messages".into(), messages.into());
     if !tools.is_empty() {
         body.insert("tools".into(), tools.into());
     }
-    let limit = if matches!(house, House::OpenAi | House::Azure) { "max_completion_tokens" } else { "max_tokens" };
-    body.insert(limit.into(), request.max_output_tokens.into());
     body.insert("stream".into(), true.into());
     if house != House::Mistral {
         body.insert("stream_options".into(), json!({"include_usage": true}));
@@ -95,7 +131,7 @@ fn body(ask: &Ask<'_>) -> Result<Value, Unfit> {
     if house == House::OpenAi && !request.cache_key.is_empty() {
         body.insert("prompt_cache_key".into(), request.cache_key.as_str().into());
     }
-    Ok(Value::Object(body))
+    Ok(body)
 }
 
 fn message(message: &Message, ask: &Ask<'_>) -> Value {

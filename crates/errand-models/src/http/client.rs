@@ -148,9 +148,9 @@ impl Endpoint {
         let (body, reader) = {
             let origin = format!("{} {} {model}", self.dialect.name(), self.host);
             let ask = Ask { request, model, origin, pictures: &pictures, manner: &self.manner, about };
-            let body = self.dialect.body(&ask);
+            let body = self.dialect.bytes(&ask);
             let body = body.map_err(|unfit| failure(ModelErrorKind::BadRequest, unfit.to_string(), false))?;
-            (body.to_string(), self.dialect.reader(&ask))
+            (body, self.dialect.reader(&ask))
         };
         drop(pictures);
         let send = self.request(Method::POST, &self.path(model))?.header(CONTENT_TYPE, "application/json").body(body).send();

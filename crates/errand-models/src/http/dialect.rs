@@ -36,6 +36,12 @@ pub(crate) trait Dialect: Debug + Send + Sync {
     /// The body of a request.
     fn body(&self, ask: &Ask<'_>) -> Result<Value, Unfit>;
 
+    /// The body as it is sent. Where messages stand for themselves, a dialect can write each of them once per run, see
+    /// [`ModelRequest::append_messages`].
+    fn bytes(&self, ask: &Ask<'_>) -> Result<Vec<u8>, Unfit> {
+        Ok(self.body(ask)?.to_string().into_bytes())
+    }
+
     /// How events are told apart on the wire.
     fn framing(&self) -> Framing {
         Framing::Events

@@ -16,6 +16,7 @@ fn ask(task: &str, tools: &[&str]) -> ModelRequest {
         |name: &&str| ToolDefinition { name: (*name).to_owned(), description: String::new(), parameters: "{}".to_owned() };
     ModelRequest {
         cache_key: String::new(),
+        memo: errand_core::Memo::default(),
         output: None,
         model: "scripted/test".to_owned(),
         messages: vec![

@@ -30,6 +30,7 @@ pub(crate) fn request() -> ModelRequest {
     };
     ModelRequest {
         cache_key: String::new(),
+        memo: errand_core::Memo::default(),
         output: None,
         model: "test-model".to_owned(),
         messages: vec![
