@@ -5,6 +5,7 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::health::Reporting;
 use crate::live::{Live, Sender};
+use crate::steps;
 use crate::toolbox::Toolbox;
 use errand_core::{Due, RunId, Status};
 use errand_engine::ports::{Blobs, Models, Queue, Store, Watch, World};
@@ -12,6 +13,7 @@ use errand_engine::{Adapters, Driver, Settings, worker};
 use errand_models::Providers;
 use errand_store_local::{DataFolder, LocalQueue, Mode, QueueLimits, SystemWorld};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{AbortHandle, JoinSet};
@@ -36,6 +38,7 @@ pub(crate) struct Host {
     pub(crate) models: Arc<Providers>,
     pub(crate) tools: Arc<Toolbox>,
     pub(crate) live: UnboundedReceiver<Live>,
+    closely: Arc<AtomicBool>,
     queue: LocalQueue,
     workers: JoinSet<()>,
     sweeper: Option<AbortHandle>,
@@ -52,21 +55,33 @@ impl Host {
         let tools = Arc::new(Toolbox::new(config, folder.blobs())?);
         let queue = LocalQueue::new(Arc::clone(&world), QueueLimits::default());
         let (sender, live) = unbounded_channel();
+        let closely = Arc::new(AtomicBool::new(true));
         let adapters = Adapters {
             store: Arc::new(Reporting { store: Arc::clone(folder.store()) as _, sender: sender.clone() }) as Arc<dyn Store>,
             queue: Arc::new(queue.clone()) as Arc<dyn Queue>,
             models: Arc::clone(&models) as Arc<dyn Models>,
             tools: tools.tools(),
             world,
-            watch: Arc::new(Sender(sender)) as Arc<dyn Watch>,
+            watch: Arc::new(Sender::new(sender, Arc::clone(&closely))) as Arc<dyn Watch>,
         };
         let driver = Driver::new(adapters, settings());
-        Ok(Self { folder, driver, models, tools, live, queue, workers: JoinSet::new(), sweeper: None, control: None })
+        Ok(Self {
+            folder,
+            driver,
+            models,
+            tools,
+            live,
+            closely,
+            queue,
+            workers: JoinSet::new(),
+            sweeper: None,
+            control: None,
+        })
     }
 
     /// Begins to carry runs on: workers, the sweep, the control socket. Unfinished runs are taken up again.
     pub(crate) async fn start(&mut self) -> Result<(), Error> {
-        self.workers.spawn(worker::serve(self.driver.clone(), Arc::clone(self.queue.steps()) as _, STEPS));
+        self.workers.spawn(steps::serve(self.driver.clone(), Arc::clone(self.queue.steps()) as _, STEPS)?);
         self.workers.spawn(worker::serve(self.driver.clone(), Arc::clone(self.queue.calls()) as _, CALLS));
         match Control::serve(self.folder.path(), self.driver.clone()) {
             Ok(control) => self.control = Some(control),
@@ -93,6 +108,11 @@ impl Host {
         }
         self.sweeper = Some(tokio::spawn(sweep(self.driver.clone(), self.queue.clone())).abort_handle());
         Ok(())
+    }
+
+    /// For whoever shows nothing of what happens between records: it is not told any longer.
+    pub(crate) fn look_from_afar(&self) {
+        self.closely.store(false, Ordering::Relaxed);
     }
 
     /// Runs that have not ended.

@@ -2,6 +2,8 @@
 
 use errand_core::{CallId, RunId, Sealed};
 use errand_engine::ports::{Delta, Watch};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Something that happened to a run just now.
@@ -50,12 +52,26 @@ impl Live {
 }
 
 /// The driver's side of the channel. Replies are bounded in length, so what can lie in it is bounded as well.
-pub(crate) struct Sender(pub(crate) UnboundedSender<Live>);
+pub(crate) struct Sender {
+    sender: UnboundedSender<Live>,
+    closely: Arc<AtomicBool>,
+}
 
 impl Sender {
+    /// Tells of records always, and of what happens between them while `closely` is set.
+    pub(crate) fn new(sender: UnboundedSender<Live>, closely: Arc<AtomicBool>) -> Self {
+        Self { sender, closely }
+    }
+
     fn send(&self, live: Live) {
         // Nobody looks on any longer: the runs go on all the same.
-        let _ = self.0.send(live);
+        let _ = self.sender.send(live);
+    }
+
+    fn send_closely(&self, live: impl FnOnce() -> Live) {
+        if self.closely.load(Ordering::Relaxed) {
+            self.send(live());
+        }
     }
 }
 
@@ -65,18 +81,18 @@ impl Watch for Sender {
     }
 
     fn attempt(&self, run: RunId, record: u64, attempt: u32) {
-        self.send(Live::Attempt { run, record, attempt });
+        self.send_closely(|| Live::Attempt { run, record, attempt });
     }
 
     fn delta(&self, run: RunId, record: u64, delta: Delta) {
-        self.send(Live::Delta { run, record, delta });
+        self.send_closely(|| Live::Delta { run, record, delta });
     }
 
     fn calling(&self, run: RunId, call: CallId) {
-        self.send(Live::Calling { run, call });
+        self.send_closely(|| Live::Calling { run, call });
     }
 
     fn called(&self, run: RunId, _: CallId) {
-        self.send(Live::Called { run });
+        self.send_closely(|| Live::Called { run });
     }
 }

@@ -24,6 +24,7 @@ mod logging;
 mod operation;
 mod signals;
 mod stdin;
+mod steps;
 mod summary;
 mod text;
 mod toolbox;

@@ -39,6 +39,7 @@ pub(super) async fn bench(context: &Context, options: RunOptions) -> Result<Exit
     let Chosen { model, .. } = start::choose(&config, &*host.models).await?;
     let run_config = start::run_config(&config, &host, model, None).await?;
     host.start().await?;
+    host.look_from_afar();
     let mut lines = Lines::default();
     while let Some(line) = lines.next().await {
         let order =

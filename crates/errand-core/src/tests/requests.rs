@@ -141,14 +141,15 @@ fn live(seed: u64, counting: Counting, calls_max: u64) -> u64 {
     started.config.budget = Budget { usd: None, ..budget() };
     let mut log = RunLog::begin(run_id(1), started, at(0), making());
     let mut requests = 0;
-    let (mut asked, mut was_turn) = (None::<Asked>, false);
+    let (mut asked, mut before) = (None::<Asked>, None);
     for turn in 0..40 {
         if let Some(request) = log.request(&[]) {
             // Gone on from the one before, it is the same to the byte.
             let gone_on = asked.take().and_then(|earlier| log.ask_on(earlier));
-            let is_turn = log.run.head.due.task() == Some(ModelTask::Turn);
-            assert!(gone_on.is_some() || requests == 0 || !(is_turn && was_turn), "seed {seed}, record {}", log.run.number);
-            was_turn = is_turn;
+            let way = Some((log.run.head.due.task(), request.model.clone()));
+            let is_same_way = way == before && log.run.head.due.task() == Some(ModelTask::Turn);
+            assert!(gone_on.is_some() || !is_same_way, "seed {seed}, record {}: made anew", log.run.number);
+            before = way;
             let made = gone_on.or_else(|| log.ask(&[])).unwrap();
             assert_eq!((made.request(), made.request().digest()), (&request, request.digest()), "seed {seed}");
             asked = Some(made);

@@ -4,7 +4,7 @@
 //! The writer is the only one to change it: after a transaction took hold and before anybody is told.
 
 use super::claims::{self, Admitted, Facts, RunClaims};
-use errand_core::{Item, ItemBody, ItemKey, Record, RunId, RunLog, Sealed, Timestamp};
+use errand_core::{CallState, Item, ItemBody, ItemKey, PendingCall, Record, RunId, RunLog, Sealed, Timestamp};
 use errand_engine::ports::{DueEntry, Loaded, Put};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,6 +72,13 @@ impl Entry {
             Change::Record(sealed) => self.log.push(sealed),
             Change::Item(item) => drop(self.log.items.insert(item.key.clone(), item)),
         }
+    }
+
+    /// True if nothing is due in it: it has ended, or waits without a deadline. Such a run costs no memory; whoever wants
+    /// it again reads it. One that waits for sub-runs is looked at by each of their steps.
+    fn is_at_rest(&self) -> bool {
+        let waits_for = |call: &PendingCall| matches!(call.state, CallState::SubRun { .. });
+        self.brief.due_at.is_none() && !self.log.run.head.due.calls().iter().any(waits_for)
     }
 
     /// About how much memory it takes: a record is kept as bytes and as a value.
@@ -246,6 +253,9 @@ impl Cache {
                 let bytes = slot.entry.size();
                 inner.bytes = inner.bytes + bytes - slot.bytes;
                 slot.bytes = bytes;
+                if slot.entry.is_at_rest() {
+                    inner.forget(run);
+                }
             }
         }
         inner.busy.clear();
@@ -279,14 +289,18 @@ impl Inner {
         }
     }
 
+    fn forget(&mut self, run: RunId) {
+        if let Some(slot) = self.entries.remove(&run) {
+            self.bytes -= slot.bytes;
+        }
+    }
+
     /// Forgets the runs that were looked at the longest ago. The newest stays however large it is: its next step would
     /// only read it again.
     fn shrink(&mut self, bytes_max: usize) {
         while self.bytes > bytes_max && self.entries.len() > 1 {
             let Some(oldest) = self.entries.iter().min_by_key(|(_, slot)| slot.used).map(|(run, _)| *run) else { return };
-            if let Some(slot) = self.entries.remove(&oldest) {
-                self.bytes -= slot.bytes;
-            }
+            self.forget(oldest);
         }
     }
 }
@@ -300,7 +314,7 @@ impl Ticket<'_> {
         let inner = &mut *guard;
         let changed = inner.loading.get(&self.run).is_none_or(|loading| loading.changed);
         // A transaction under way may be in what was read or not; it adds its records only to what was there before.
-        if !changed && !inner.busy.contains(&self.run) && !inner.entries.contains_key(&self.run) {
+        if !changed && !entry.is_at_rest() && !inner.busy.contains(&self.run) && !inner.entries.contains_key(&self.run) {
             inner.insert(self.run, entry);
             inner.shrink(self.cache.bytes_max);
         }
