@@ -1,5 +1,6 @@
 //! A request that is made from the one before it: what was said is written, hashed and sent in form once, not once per turn.
 
+use crate::transcript::answered;
 use crate::{Due, Event, Hash, Message, ModelRequest, ModelTask, RunConfig, RunId, RunLog};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -45,7 +46,9 @@ impl RunLog {
         if !is_same_run || !is_same_way || self.is_shortened_after(earlier.number) {
             return None;
         }
-        self.say(earlier.number, self.run.number, &mut earlier.request.messages);
+        let mut said = Vec::new();
+        self.say(earlier.number, self.run.number, &mut said);
+        earlier.request.messages.extend(answered(said));
         earlier.request.max_output_tokens = max_output_tokens;
         (earlier.number, earlier.hash) = (self.run.number, self.run.hash);
         // The history of a thread is not at hand here.
@@ -74,6 +77,8 @@ struct Kept {
     digest: Option<(usize, Sha256)>,
     /// So many messages in the form of a provider.
     form: Option<(String, usize, Vec<u8>)>,
+    /// What a provider sends besides them.
+    head: Option<(String, Vec<u8>)>,
 }
 
 impl Memo {
@@ -146,6 +151,20 @@ impl ModelRequest {
         Hash(hasher.finalize().into())
     }
 
+    /// What `make` makes of the model and the tools, made once for all requests that go on from each other. `form` names
+    /// all else that it depends on.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn remember<E>(&self, form: &str, make: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
+        if let Some((_, head)) = self.memo.kept().head.as_ref().filter(|(known, _)| known == form) {
+            return Ok(head.clone());
+        }
+        let head = make()?;
+        self.memo.kept().head = Some((form.to_owned(), head.clone()));
+        Ok(head)
+    }
+
     /// Appends the messages to `bytes` in the form of a provider, with commas between them. Each is written by `write`
     /// once: what was written for an earlier request is copied. `form` names all that `write` depends on besides the
     /// message.
@@ -159,6 +178,8 @@ impl ModelRequest {
             }
             write(message, &mut written);
         }
+        // With room for what a provider puts behind them.
+        bytes.reserve_exact(written.len() + 256);
         bytes.extend_from_slice(&written);
         self.memo.kept().form = Some((form, self.messages.len(), written));
     }

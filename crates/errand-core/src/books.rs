@@ -157,6 +157,9 @@ impl RunLog {
     }
 
     fn open_attempts(&self) -> BTreeMap<(u64, u32), OpenAttempt> {
+        if !self.items.keys().any(|key| matches!(key, ItemKey::Claim { .. })) {
+            return BTreeMap::new();
+        }
         let counted: BTreeSet<(u64, u32)> = self.booked().map(|booked| (booked.record, booked.attempt)).collect();
         let mut open = BTreeMap::new();
         for (key, item) in &self.items {

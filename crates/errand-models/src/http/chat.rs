@@ -312,3 +312,56 @@ fn usage(usage: &Value) -> Option<Usage> {
         reasoning_tokens: count(usage, "/completion_tokens_details/reasoning_tokens").unwrap_or(0),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::pictures::Pictures;
+    use crate::settings::Settings;
+    use errand_core::{Memo, ModelRequest, RequestedCall, ToolDefinition};
+
+    #[test]
+    fn what_is_sent_is_the_same_whether_it_is_written_at_once_or_goes_on() {
+        let tool = ToolDefinition { name: "t".to_owned(), description: "d".to_owned(), parameters: "{}".to_owned() };
+        let mut request = ModelRequest {
+            model: "m".to_owned(),
+            messages: vec![Message::System { text: "s\"".to_owned() }],
+            tools: vec![tool],
+            max_output_tokens: 1,
+            output: None,
+            cache_key: "key".to_owned(),
+            memo: Memo::default(),
+        };
+        let call = RequestedCall { id: "c".to_owned(), name: "t".to_owned(), arguments: "{\"a\":1}".to_owned() };
+        let said = [
+            Message::user("hello"),
+            Message::Assistant { text: String::new(), calls: vec![call], opaque: None },
+            Message::Tool { call_id: "c".to_owned(), name: "t".to_owned(), text: "ok\n".to_owned(), is_error: false },
+        ];
+        for house in ["http://localhost/v1", "https://api.openai.com/v1", "https://api.mistral.ai/v1"] {
+            let (pictures, origin) = (Pictures::default(), format!("chat {house} m"));
+            let manner = crate::http::manner::Manner::of(&house.parse().unwrap(), &Settings::default());
+            let mut growing = request.clone();
+            for (turn, message) in said.iter().enumerate() {
+                growing.messages.push(message.clone());
+                growing.max_output_tokens = turn as u64;
+                let ask = Ask {
+                    request: &growing,
+                    model: "m",
+                    origin: origin.clone(),
+                    pictures: &pictures,
+                    manner: &manner,
+                    about: None,
+                };
+                let sent: Value = serde_json::from_slice(&bytes(&ask).unwrap()).unwrap();
+                assert_eq!(sent, body(&ask).unwrap(), "{house}, turn {turn}");
+            }
+        }
+        request.tools[0].parameters = "{".to_owned();
+        let (pictures, manner) =
+            (Pictures::default(), crate::http::manner::Manner::of(&"http://h".parse().unwrap(), &Settings::default()));
+        let ask =
+            Ask { request: &request, model: "m", origin: "o".to_owned(), pictures: &pictures, manner: &manner, about: None };
+        assert!(matches!(bytes(&ask), Err(Unfit::Tool { .. })));
+    }
+}

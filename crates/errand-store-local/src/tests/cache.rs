@@ -11,7 +11,14 @@ use std::collections::BTreeMap;
 fn what_was_read_beside_a_write_is_not_kept() {
     let entry = || {
         let log = sample::log(sample::run(1), sample::at(1));
-        let brief = Brief { row: 1, head: 1, head_epoch: 1, status: "running".to_owned(), due_at: None, due_version: 1 };
+        let brief = Brief {
+            row: 1,
+            head: 1,
+            head_epoch: 1,
+            status: "running".to_owned(),
+            due_at: Some(sample::at(9)),
+            due_version: 1,
+        };
         Entry { brief, log, inherited: Vec::new() }
     };
     let run = sample::run(1);
@@ -41,6 +48,29 @@ fn what_was_read_beside_a_write_is_not_kept() {
         read.redeem(entry(), sample::at(1));
         assert!(matches!(cache.find(run, sample::at(1)), Found::Loaded(_)), "{order}: what is read afterwards is kept");
     }
+}
+
+/// A run in which nothing is due costs no memory, however it came to be there.
+#[test]
+fn a_run_at_rest_is_not_kept() {
+    let run = sample::run(1);
+    let log = sample::log(run, sample::at(1));
+    let brief = |due_at| Brief { row: 1, head: 1, head_epoch: 1, status: "waiting".to_owned(), due_at, due_version: 1 };
+    let entry = |due_at| Entry { brief: brief(due_at), log: log.clone(), inherited: Vec::new() };
+    let changed =
+        |begun, due_at| Changed { run, begun, brief: Some(brief(due_at)), changes: vec![], claims: RunClaims::default() };
+    let cache = Cache::new(1 << 20);
+    let is_kept = || matches!(cache.find(run, sample::at(1)), Found::Loaded(_));
+    let due = Some(sample::at(9));
+    cache.reserve(run);
+    cache.commit([changed(Some(entry(due)), due)]);
+    assert!(is_kept());
+    cache.reserve(run);
+    cache.commit([changed(None, None)]);
+    assert!(!is_kept());
+    let Found::Ticket(read) = cache.find(run, sample::at(1)) else { panic!("it was kept") };
+    read.redeem(entry(None), sample::at(1));
+    assert!(!is_kept());
 }
 
 /// A small generator of choices: the same seed gives the same choices.
