@@ -415,6 +415,7 @@ pub fn bound_name(bound: errand_core::BudgetBound) -> &'static str {
         errand_core::BudgetBound::Tokens => "tokens",
         errand_core::BudgetBound::Steps => "steps",
         errand_core::BudgetBound::ActiveTime => "active_time",
+        errand_core::BudgetBound::OutputTokens => "output_tokens",
     }
 }
 

@@ -107,13 +107,14 @@ fn reason(status: &Status) -> (Option<String>, Option<String>) {
         Status::Failed { code, message } => (Some(code.clone()), Some(message.clone())),
         Status::Cancelled { reason } => (None, Some(reason.clone()).filter(|reason| !reason.is_empty())),
         Status::BudgetExceeded { bound } => {
-            let flag = match bound {
-                BudgetBound::Usd => "--budget",
-                BudgetBound::Tokens => "--budget-tokens",
-                BudgetBound::Steps => "--max-steps",
-                BudgetBound::ActiveTime => "--max-time",
+            let more = match bound {
+                BudgetBound::Usd => "give a new run more with --budget, or fork this one",
+                BudgetBound::Tokens => "give a new run more with --budget-tokens, or fork this one",
+                BudgetBound::Steps => "give a new run more with --max-steps, or fork this one",
+                BudgetBound::ActiveTime => "give a new run more with --max-time, or fork this one",
+                BudgetBound::OutputTokens => "the request said how long the answer may be at most",
             };
-            let message = format!("the next model call does not fit; give a new run more with {flag}, or fork this one");
+            let message = format!("the next model call does not fit; {more}");
             (Some(bound_name(*bound).to_owned()), Some(message))
         }
         _ => (None, None),

@@ -73,7 +73,7 @@ pub enum Status {
     },
     /// The next call did not fit the budget.
     BudgetExceeded {
-        /// Which bound: `usd`, `tokens`, `steps` or `active_time`.
+        /// Which bound: `usd`, `tokens`, `steps`, `active_time` or `output_tokens`.
         bound: BudgetBound,
     },
 }
@@ -90,6 +90,8 @@ pub enum BudgetBound {
     Steps,
     /// Time at work.
     ActiveTime,
+    /// Output tokens of all turns together.
+    OutputTokens,
 }
 
 impl Status {

@@ -16,6 +16,10 @@ pub struct Limits {
     pub observation_bytes: u64,
     /// Most output tokens asked of one model call.
     pub output_tokens: u64,
+    /// Most output tokens of all turns of the run together, as far as the provider counts them; 0 for no bound. Hit: the
+    /// run ends as `budget_exceeded`, with what it has said so far.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub answer_tokens: u64,
     /// Fewest output tokens a model call is worth making for; a budget that buys less is exceeded.
     pub output_tokens_min: u64,
     /// Malformed model replies in a row before the run fails with `model_malformed`.
@@ -40,6 +44,10 @@ pub struct Limits {
     pub depth: u32,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -48,6 +56,7 @@ impl Default for Limits {
             argument_bytes: 256 << 10,
             observation_bytes: 16 << 10,
             output_tokens: 8_192,
+            answer_tokens: 0,
             output_tokens_min: 256,
             malformed_replies: 3,
             model_attempts: 6,

@@ -145,6 +145,22 @@ impl Run {
         exceed(&self.config, head, bound);
     }
 
+    /// True if the output tokens that a reply may still have are fewer than those of any reply: the run asked for no more.
+    pub(crate) fn is_last_output(&self) -> bool {
+        let limits = &self.config.limits;
+        match self.head.due {
+            Due::Model { max_output_tokens, .. } if limits.answer_tokens > 0 => {
+                max_output_tokens >= limits.answer_tokens.saturating_sub(self.head.totals.output_tokens)
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the run with what it has said: it may say no more.
+    pub(crate) fn end_of_output(&self, head: &mut Head) {
+        end_at(head, BudgetBound::OutputTokens);
+    }
+
     /// The model that is asked next, or was asked last.
     pub fn model(&self) -> &ModelChoice {
         self.config.model_for(&self.head, self.head.due.task().unwrap_or_default())
@@ -175,9 +191,16 @@ impl Run {
             return exceed(config, head, BudgetBound::ActiveTime);
         }
         let limits = &config.limits;
+        let output_left = match limits.answer_tokens {
+            0 => u64::MAX,
+            bound => bound.saturating_sub(head.totals.output_tokens),
+        };
+        if output_left == 0 {
+            return end_at(head, BudgetBound::OutputTokens);
+        }
         let model = config.model_for(head, task);
         let (context, wanted) = match task {
-            ModelTask::Turn => (head.context, limits.output_tokens),
+            ModelTask::Turn => (head.context, limits.output_tokens.min(output_left)),
             ModelTask::Compact { .. } => (summary_context(config, head, model), limits.summary_tokens),
         };
         let price = model.price.unwrap_or(Price::FREE);
@@ -269,15 +292,17 @@ fn summary_context(config: &RunConfig, head: &Head, summarizer: &ModelChoice) ->
 
 fn exceed(config: &RunConfig, head: &mut Head, bound: BudgetBound) {
     match config.budget.when_exceeded {
-        WhenExceeded::End => {
-            head.status = Status::BudgetExceeded { bound };
-            head.due = Due::Nothing { abandoned: Vec::new() };
-        }
+        WhenExceeded::End => end_at(head, bound),
         WhenExceeded::Pause => {
             head.status = Status::Paused;
             head.due = Due::Budget;
         }
     }
+}
+
+fn end_at(head: &mut Head, bound: BudgetBound) {
+    head.status = Status::BudgetExceeded { bound };
+    head.due = Due::Nothing { abandoned: Vec::new() };
 }
 
 /// What a budget still holds.

@@ -163,6 +163,10 @@ impl ModelReplied {
             }
             return Ok(());
         };
+        if fault == Fault::Cut && run.is_last_output() {
+            run.end_of_output(head);
+            return Ok(());
+        }
         if let Some(note) = self.note() {
             head.context.add(note.len() as u64);
         }
