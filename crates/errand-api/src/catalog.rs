@@ -14,11 +14,11 @@ pub trait Catalog: Send + Sync {
     /// What is wrong with the name, in words for the caller; `param` is left open.
     async fn config(&self, model: Option<&str>) -> Result<RunConfig, Failure>;
 
-    /// The tools of this server called `names`, in that order.
+    /// The tools of this server called `names`, in that order. May have to start what stands behind them.
     ///
     /// # Errors
     /// Which name is not one, and what there is.
-    fn tools(&self, names: &[String]) -> Result<Vec<ToolSpec>, Failure>;
+    async fn tools(&self, names: &[String]) -> Result<Vec<ToolSpec>, Failure>;
 
     /// The tool of this server that does what a tool of another provider's name does, if it has one:
     /// `code_interpreter`, `web_search`.

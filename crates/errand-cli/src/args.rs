@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Show(RunArg),
     /// Print the numbered events of a run
     Events(Events),
+    /// Serve the API on this machine and carry runs on, until stopped
+    Serve(Serve),
     /// Carry unfinished runs on until they end or wait for a person
     Resume(Resume),
     /// Allow a call that waits for a person
@@ -209,6 +211,15 @@ pub(crate) struct Events {
     /// Only events after this number
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) after: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Loopback address and port; port 0 takes a free one [default: 127.0.0.1:8080] [variable: ERRAND_LISTEN]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<String>,
+    #[command(flatten)]
+    pub(crate) options: RunOptions,
 }
 
 #[derive(Debug, Args)]

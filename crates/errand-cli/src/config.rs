@@ -75,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) tool_dirs: Vec<PathBuf>,
     /// Files that hold secrets of tools, by the secrets' names; the variable `ERRAND_SECRET_NAME` goes before.
     pub(crate) secret_files: BTreeMap<String, PathBuf>,
+    /// Where to serve, if it was said.
+    pub(crate) listen: Option<String>,
     /// Who decides here, for the record.
     pub(crate) user: String,
 }
@@ -193,6 +195,7 @@ impl Config {
             color: environment.path("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb"),
             file: path,
             search_path: environment.path("PATH").map(PathBuf::into_os_string),
+            listen: variable("ERRAND_LISTEN").or_else(|| file.listen.clone()),
             user: variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "user".to_owned()),
         })
     }

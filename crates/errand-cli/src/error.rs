@@ -66,6 +66,8 @@ const USAGE: &[&str] = &[
     "file_not_plain",
     "file_too_large",
     "file_unreadable",
+    "listen_invalid",
+    "listen_not_loopback",
     "too_many_files",
     "image_unusable",
     "model_bad_request",

@@ -8,7 +8,8 @@ use crate::signals::{Signal, Signals};
 use crate::stdin::Lines;
 use crate::view::View;
 use crate::view::lines::{Tone, pretty, question};
-use errand_core::{CallId, CallState, Decision, Due, Head, Next, RunId, RunLog, Status};
+pub(crate) use errand_api::{Standing, standing};
+use errand_core::{CallId, CallState, Decision, Due, Head, RunId, RunLog, Status};
 use std::time::Duration;
 
 /// How often the moving line moves.
@@ -21,37 +22,6 @@ pub(crate) enum Ending {
     Settled(Exit),
     /// The process was asked to stop.
     Stopped(Signal),
-}
-
-/// Where a run stands, as far as whoever follows it must know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It goes on by itself, now or at some time.
-    Going,
-    /// A person must say something.
-    Person,
-    /// Its budget must be raised.
-    Paused,
-    /// It has ended.
-    Ended,
-}
-
-/// Where the run stands at `now`.
-pub(crate) fn standing(log: &RunLog, now: errand_core::Timestamp) -> Standing {
-    let head = &log.run.head;
-    match head.status {
-        _ if head.status.is_ended() => Standing::Ended,
-        // Somebody has said what is missing; the record that takes it in is on its way.
-        _ if matches!(log.next(now), Next::Commit { .. }) => Standing::Going,
-        Status::Paused => Standing::Paused,
-        Status::Waiting if asks(head) => Standing::Person,
-        _ => Standing::Going,
-    }
-}
-
-fn asks(head: &Head) -> bool {
-    let asks = |state: &CallState| matches!(state, CallState::Approval | CallState::Person { .. } | CallState::Unknown);
-    head.due.calls().iter().any(|call| asks(&call.state))
 }
 
 /// The exit status that fits how a run stands.

@@ -41,6 +41,7 @@ pub(crate) struct Host {
     closely: Arc<AtomicBool>,
     queue: LocalQueue,
     workers: JoinSet<()>,
+    working: Vec<AbortHandle>,
     sweeper: Option<AbortHandle>,
     control: Option<Control>,
 }
@@ -74,6 +75,7 @@ impl Host {
             closely,
             queue,
             workers: JoinSet::new(),
+            working: Vec::new(),
             sweeper: None,
             control: None,
         })
@@ -81,8 +83,10 @@ impl Host {
 
     /// Begins to carry runs on: workers, the sweep, the control socket. Unfinished runs are taken up again.
     pub(crate) async fn start(&mut self) -> Result<(), Error> {
-        self.workers.spawn(steps::serve(self.driver.clone(), Arc::clone(self.queue.steps()) as _, STEPS)?);
-        self.workers.spawn(worker::serve(self.driver.clone(), Arc::clone(self.queue.calls()) as _, CALLS));
+        let (steps, calls) = (Arc::clone(self.queue.steps()) as _, Arc::clone(self.queue.calls()) as _);
+        let steps = self.workers.spawn(steps::serve(self.driver.clone(), steps, STEPS)?);
+        let calls = self.workers.spawn(worker::serve(self.driver.clone(), calls, CALLS));
+        self.working = vec![steps, calls];
         match Control::serve(self.folder.path(), self.driver.clone()) {
             Ok(control) => self.control = Some(control),
             Err(error) => tracing::warn!(%error, "no control socket: other processes cannot decide on these runs"),
@@ -113,6 +117,12 @@ impl Host {
     /// For whoever shows nothing of what happens between records: it is not told any longer.
     pub(crate) fn look_from_afar(&self) {
         self.closely.store(false, Ordering::Relaxed);
+    }
+
+    /// Tells whether the workers that [`Host::start`] started are all at work.
+    pub(crate) fn working(&self) -> impl Fn() -> bool + Send + Sync + use<> {
+        let working = self.working.clone();
+        move || !working.is_empty() && working.iter().all(|worker| !worker.is_finished())
     }
 
     /// Runs that have not ended.

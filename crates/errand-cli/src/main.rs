@@ -10,6 +10,7 @@
 
 mod args;
 mod assistant;
+mod catalog;
 mod commands;
 mod config;
 mod control;

@@ -56,6 +56,11 @@ impl Toolbox {
         self.registry.offer(names).await.map_err(|error| added(&error))
     }
 
+    /// All names there are, without those of servers that were not asked yet.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.registry.names()
+    }
+
     /// Ends the servers that were started.
     pub(crate) async fn close(&self) {
         if tokio::time::timeout(SERVERS_END, self.registry.close()).await.is_err() {

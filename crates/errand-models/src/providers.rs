@@ -84,6 +84,11 @@ impl Providers {
         }
     }
 
+    /// Name of each script, as runs ask for it.
+    pub fn script_names(&self) -> Vec<String> {
+        self.scripts.list().map(|(name, _)| format!("{PREFIX}{name}")).collect()
+    }
+
     pub(crate) fn custom(&self) -> Option<&Endpoint> {
         self.custom.as_ref()
     }

@@ -74,7 +74,9 @@ async fn create(api: &Api, run: RunId, request: Request) -> Result<RunId, Failur
     };
     let config = config(api, model.as_deref(), wanted, format, &shown).await?;
     let messages = joined(input.messages, before.as_ref())?;
-    if config.model.image_tokens == 0 && !input.images.is_empty() {
+    // A script answers without looking, and costs nothing that an image would add to.
+    let blind = config.model.image_tokens == 0 && !config.model.name.starts_with(crate::events::SCRIPTED);
+    if blind && !input.images.is_empty() {
         let message = format!("model `{}` takes no images, as far as is known", config.model.name);
         return Err(Failure::bad("image_unsupported", message).at("input"));
     }
@@ -137,7 +139,7 @@ async fn config(
     shown: &Shown,
 ) -> Result<RunConfig, Failure> {
     let mut config = api.catalog.config(model).await.map_err(|failure| failure.at("model"))?;
-    config.tools = tools::specs(wanted, &*api.catalog)?;
+    config.tools = tools::specs(wanted, &*api.catalog).await?;
     if let Some(instructions) = shown.instructions.as_deref().filter(|text| !text.trim().is_empty()) {
         if instructions.len() as u64 > config.limits.task_bytes {
             return Err(invalid("instructions", format!("they are longer than {} bytes", config.limits.task_bytes)));
@@ -176,10 +178,9 @@ fn joined(mut messages: Vec<Message>, before: Option<&RunLog>) -> Result<Vec<Mes
     }
     open.extend(unanswered(&messages));
     if let Some((call, _)) = open.first() {
-        let call = before.filter(|_| owed.iter().any(|(id, _)| id == call)).map_or_else(
-            || call.clone(),
-            |log| call.replacen("call_", &id::response(log.run.id).replacen("resp_", "call_", 1), 1),
-        );
+        let call = before
+            .filter(|_| owed.iter().any(|(id, _)| id == call))
+            .map_or_else(|| call.clone(), |log| id::outer_call(log.run.id, call));
         let message = format!("no tool output found for function call `{}`", call.chars().take(80).collect::<String>());
         return Err(Failure::bad("tool_output_missing", message).at("input"));
     }

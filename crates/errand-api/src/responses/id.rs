@@ -28,6 +28,11 @@ pub(crate) fn inner_call(run: RunId, id: &str) -> Option<String> {
     Some(format!("call_{rest}"))
 }
 
+/// The id under which the caller knows a call that a model knows by a shorter name.
+pub(crate) fn outer_call(run: RunId, name: &str) -> String {
+    format!("call_{}_{}", digits(run), name.trim_start_matches("call_"))
+}
+
 fn digits(run: RunId) -> String {
     run.to_string().trim_start_matches("run_").to_owned()
 }
@@ -47,5 +52,6 @@ mod tests {
         let call = CallId { record: 2, index: 1 };
         assert_eq!(inner_call(run, &of_call("call", run, call)).as_deref(), Some("call_2_1"));
         assert_eq!(inner_call(run, "call_2_1"), None);
+        assert_eq!(outer_call(run, "call_2_1"), of_call("call", run, call));
     }
 }

@@ -108,16 +108,16 @@ fn function(mut fields: Fields) -> Result<(Wanted, Value), Failure> {
 }
 
 /// What a run is pinned to for them, in the order of the request.
-pub(crate) fn specs(wanted: Vec<Wanted>, catalog: &dyn Catalog) -> Result<Vec<ToolSpec>, Failure> {
+pub(crate) async fn specs(wanted: Vec<Wanted>, catalog: &dyn Catalog) -> Result<Vec<ToolSpec>, Failure> {
     let mut specs: Vec<ToolSpec> = Vec::new();
     for (index, wanted) in wanted.into_iter().enumerate() {
         let at = |failure: Failure| failure.at(format!("tools[{index}]"));
         let spec = match wanted {
             Wanted::Function(spec) => *spec,
-            Wanted::Own { name } => own(catalog, name).map_err(at)?,
+            Wanted::Own { name } => own(catalog, name).await.map_err(at)?,
             Wanted::Like { name, index } => {
                 let like = catalog.tool_like(&name).ok_or_else(|| unsupported_tool(index, &name))?;
-                own(catalog, like).map_err(at)?
+                own(catalog, like).await.map_err(at)?
             }
         };
         if specs.iter().any(|known| known.definition.name == spec.definition.name) {
@@ -129,7 +129,7 @@ pub(crate) fn specs(wanted: Vec<Wanted>, catalog: &dyn Catalog) -> Result<Vec<To
     Ok(specs)
 }
 
-fn own(catalog: &dyn Catalog, name: String) -> Result<ToolSpec, Failure> {
-    let mut specs = catalog.tools(&[name])?;
+async fn own(catalog: &dyn Catalog, name: String) -> Result<ToolSpec, Failure> {
+    let mut specs = catalog.tools(&[name]).await?;
     specs.pop().ok_or_else(|| Failure::new(500, "internal", "the server knows the tool and cannot give it"))
 }

@@ -11,7 +11,8 @@ mod fork;
 mod list;
 mod resume;
 mod run;
-mod start;
+mod serve;
+pub(crate) mod start;
 mod tools;
 
 use crate::args::{Cli, Command, Global};
@@ -36,6 +37,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Tools(args) => tools::tools(&context, args).await,
         Command::Assistants(args) => assistants::assistants(&context, args).await,
         Command::Bench(options) => bench::bench(&context, options).await,
+        Command::Serve(args) => serve::serve(&context, args).await,
         Command::Resume(args) => resume::resume(&context, args).await,
         Command::Approve(args) => act::approve(&context, args).await,
         Command::Reject(args) => act::reject(&context, args).await,

@@ -59,7 +59,7 @@ pub(super) async fn begin_turn(
 }
 
 /// Says which other runs go on as well.
-async fn tell_others(host: &Host, config: &Config, audience: Audience) -> Result<(), Error> {
+pub(super) async fn tell_others(host: &Host, config: &Config, audience: Audience) -> Result<(), Error> {
     let able = host.able().await?;
     if !able.is_empty() && audience == Audience::People {
         let names: Vec<String> = able.iter().map(RunId::to_string).collect();

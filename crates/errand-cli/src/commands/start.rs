@@ -77,26 +77,53 @@ pub(crate) async fn run_config(
 ) -> Result<RunConfig, Error> {
     let mut tools = host.tools.offer(config.tools.as_deref()).await?;
     ask_first(&mut tools, &config.approve)?;
-    let others =
-        |names: &[String]| names.iter().map(|name| model_choice(&*host.models, name)).collect::<Result<Vec<_>, _>>();
+    let base = pinned(config, &*host.models, model, tools)?;
+    let instructions = assistant.map_or(base.instructions.clone(), |found| found.assistant.instructions(&base.instructions));
+    Ok(RunConfig {
+        instructions,
+        output: output(config, assistant)?,
+        assistant: assistant.map(|found| found.reference.clone()),
+        ..base
+    })
+}
+
+/// What a run with these tools is pinned to, whoever does it.
+pub(crate) fn pinned(
+    config: &Config,
+    models: &dyn Models,
+    model: ModelChoice,
+    tools: Vec<ToolSpec>,
+) -> Result<RunConfig, Error> {
+    let others = |names: &[String]| names.iter().map(|name| model_choice(models, name)).collect::<Result<Vec<_>, _>>();
     let (fallbacks, summarizers) = (others(&config.fallbacks)?, others(&config.summarizers)?);
     let priced = [&model].into_iter().chain(&fallbacks).chain(&summarizers).all(|model| model.price.is_some());
     let budget = config.budget.budget(priced);
     if let Some((bound, what)) = unbounded(&budget, &model) {
         tracing::info!(bound, what, "the run has no such bound");
     }
-    let base = INSTRUCTIONS.trim_end();
     Ok(RunConfig {
         model,
         fallbacks,
         summarizers,
-        instructions: assistant.map_or(base.to_owned(), |found| found.assistant.instructions(base)),
+        instructions: INSTRUCTIONS.trim_end().to_owned(),
         tools,
         limits: Limits::default(),
         budget,
-        output: output(config, assistant)?,
-        assistant: assistant.map(|found| found.reference.clone()),
+        output: None,
+        assistant: None,
     })
+}
+
+/// The same as [`ask_first`] for tools that were named one by one: a setting about others says nothing about them.
+pub(crate) fn ask_first_of(tools: &mut [ToolSpec], approve: &Approve) -> Result<(), Error> {
+    match approve {
+        Approve::Tools(names) => {
+            let named = |name: &&String| tools.iter().any(|tool| tool.definition.name == **name);
+            let named = Approve::Tools(names.iter().filter(named).cloned().collect());
+            ask_first(tools, &named)
+        }
+        other => ask_first(tools, other),
+    }
 }
 
 /// The form that the answer must have: what was given now goes before what the assistant says.

@@ -137,7 +137,9 @@ impl Driver {
 
     /// True if this process has the tools that a run was begun with.
     pub fn has_tools(&self, tools: &[errand_core::ToolSpec]) -> bool {
-        self.tools.serves(tools)
+        // What a caller carries out is the caller's to have.
+        let own = |tool: &&errand_core::ToolSpec| tool.executor != errand_core::Executor::Caller;
+        self.tools.serves(&tools.iter().filter(own).cloned().collect::<Vec<_>>())
     }
 
     async fn loaded(&self, run: RunId) -> Result<Loaded, Error> {

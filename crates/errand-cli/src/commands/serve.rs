@@ -1,0 +1,188 @@
+//! `errand serve`: the API, the workers and the boxes in one process over the data folder.
+
+use super::run::{failed, say, tell_others};
+use super::{Context, command_line, start};
+use crate::args::Serve;
+use crate::catalog::Names;
+use crate::config::Config;
+use crate::error::{Error, Exit};
+use crate::host::Host;
+use crate::live::Live;
+use crate::signals::Signals;
+use crate::text;
+use crate::view::lines::Tone;
+use crate::view::{Audience, print_json};
+use errand_api::{Api, Failure, Feed, Limits, Parts};
+use errand_engine::ports::{Blobs, Delta, Store};
+use errand_store_local::SystemWorld;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::net::TcpListener;
+
+/// Where to serve when nobody says otherwise.
+const LISTEN: &str = "127.0.0.1:8080";
+
+/// `errand serve`.
+pub(super) async fn serve(context: &Context, args: Serve) -> Result<Exit, Error> {
+    let config = Config::resolve(&context.global, &args.options, &context.environment())?;
+    let listen = args.listen.as_deref().or(config.listen.as_deref()).unwrap_or(LISTEN);
+    let listener = bind(address(listen)?).await?;
+    let mut host = Host::open(&config, &command_line("serve"))?;
+    match attend(context, &config, &mut host, listener).await {
+        Ok(()) => {
+            host.close().await?;
+            Ok(Exit::Done)
+        }
+        Err(error) => failed(host, error).await,
+    }
+}
+
+/// Serves until the process is asked to stop.
+async fn attend(context: &Context, config: &Config, host: &mut Host, listener: TcpListener) -> Result<(), Error> {
+    let mut signals = Signals::listen().map_err(|error| Error::new("engine_stopped", format!("no signals: {error}")))?;
+    let chosen = start::choose(config, &*host.models).await?;
+    let model = chosen.model.name.clone();
+    let names = Names::new(config, host, chosen.model);
+    host.start().await?;
+    let broken = Broken::default();
+    let feed = Feed::default();
+    let (api, stop) = Api::new(parts(host, names, feed.clone(), broken.clone()));
+    let address = listener.local_addr().map_err(|error| unusable(&error.to_string()))?;
+    let url = format!("http://{address}/v1");
+    match context.audience() {
+        Audience::Machines => {
+            print_json(&json!({"type": "listening", "address": address.to_string(), "url": url, "model": model}))
+        }
+        Audience::People => {
+            if let Some(why) = chosen.why {
+                say(Tone::Dim, config, &format!("model {model}: {why}"));
+            }
+            tell_others(host, config, Audience::People).await?;
+            say(Tone::Plain, config, &format!("listening on {url} (Ctrl-C stops)"));
+        }
+    }
+    let server = tokio::spawn(errand_api::serve(listener, api));
+    loop {
+        tokio::select! {
+            live = host.live.recv() => match live {
+                Some(live) => pass_on(&feed, &broken, live),
+                None => return Err(Error::new("engine_stopped", "the engine stopped by itself")),
+            },
+            _ = signals.next() => break,
+        }
+    }
+    signals.end_at_once();
+    if context.audience() == Audience::People {
+        say(Tone::Notice, config, "stopping: what is under way is handed over (Ctrl-C again ends at once)");
+    }
+    stop.stop();
+    let _ = server.await;
+    Ok(())
+}
+
+fn parts(host: &Host, names: Names, feed: Feed, broken: Broken) -> Parts {
+    let working = host.working();
+    let health = move || {
+        if let Some(failure) = broken.failure() {
+            return Err(failure);
+        }
+        match working() {
+            true => Ok(()),
+            false => Err(Failure::new(503, "engine_stopped", "no worker carries runs on: start the server again")),
+        }
+    };
+    Parts {
+        driver: host.driver.clone(),
+        store: Arc::clone(host.folder.store()) as Arc<dyn Store>,
+        blobs: Arc::clone(host.folder.blobs()) as Arc<dyn Blobs>,
+        world: Arc::new(SystemWorld),
+        catalog: Arc::new(names),
+        feed,
+        health: Arc::new(health),
+        limits: Limits::default(),
+    }
+}
+
+/// What is wrong with the data folder in a way that trying again does not mend.
+#[derive(Clone, Default)]
+struct Broken(Arc<Mutex<Option<Failure>>>);
+
+impl Broken {
+    fn failure(&self) -> Option<Failure> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn pass_on(feed: &Feed, broken: &Broken, live: Live) {
+    match live {
+        Live::Recorded { run, .. } => feed.recorded(run),
+        Live::Attempt { run, record, attempt } => feed.attempt(run, record, attempt),
+        Live::Delta { run, delta: Delta::Text(text), .. } => feed.text(run, &text),
+        Live::Delta { run, delta: Delta::Reasoning(text), .. } => feed.reasoning(run, &text),
+        Live::Delta { delta: Delta::Call { .. }, .. } | Live::Calling { .. } | Live::Called { .. } => {}
+        Live::Broken { code, message } => {
+            tracing::error!(code, message, "the data folder failed");
+            *broken.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure::new(503, code, message));
+        }
+    }
+}
+
+/// The address that was given. There are no keys yet, so it must be one that only this machine reaches.
+fn address(given: &str) -> Result<SocketAddr, Error> {
+    let shown = text::one_line(given, 80);
+    let parsed = match given.trim().strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}").parse::<SocketAddr>(),
+        None => given.trim().parse(),
+    };
+    let address = parsed.map_err(|_| {
+        Error::new("listen_invalid", format!("`{shown}` is no address to listen on: give one such as {LISTEN}"))
+    })?;
+    if !address.ip().is_loopback() {
+        let message = format!(
+            "`{shown}` can be reached from other machines, and there are no keys: use 127.0.0.1, [::1] or localhost"
+        );
+        return Err(Error::new("listen_not_loopback", message));
+    }
+    Ok(address)
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            let message =
+                format!("port {} is taken: stop what listens there, or give another with --listen", address.port());
+            Error::new("port_taken", message)
+        }
+        _ => unusable(&format!("{address}: {error}")),
+    })
+}
+
+fn unusable(why: &str) -> Error {
+    Error::new("listen_failed", format!("nothing can be served at {why}: give another address with --listen"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_served() {
+        for given in ["127.0.0.1:0", "127.3.2.1:80", "[::1]:8080", "localhost:8080", " 127.0.0.1:1 "] {
+            assert!(address(given).is_ok_and(|address| address.ip().is_loopback()), "{given}");
+        }
+        for (given, code) in [
+            ("0.0.0.0:8080", "listen_not_loopback"),
+            ("[::]:8080", "listen_not_loopback"),
+            ("10.0.0.1:80", "listen_not_loopback"),
+            ("[::ffff:10.0.0.1]:80", "listen_not_loopback"),
+            ("8080", "listen_invalid"),
+            ("localhost", "listen_invalid"),
+            ("localhost:99999", "listen_invalid"),
+            ("example.com:80", "listen_invalid"),
+            ("", "listen_invalid"),
+        ] {
+            assert_eq!(address(given).unwrap_err().code, code, "{given}");
+        }
+    }
+}
