@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Export(Export),
     /// Tell what works on this machine, and how to get what does not
     Doctor,
+    /// List providers and their models: what is set up, prices, and which model is taken by default
+    Models(Models),
     /// Show a scripted errand on the real engine and the real sandbox
     Demo(Demo),
     /// List, keep and show assistants: who carries errands out, with what, and by which rules
@@ -94,7 +96,7 @@ pub(crate) enum Command {
 /// What a run starts with.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct RunOptions {
-    /// Model: openai/NAME, ollama/NAME, scripted/NAME, or any name at --model-base-url [variable: ERRAND_MODEL]
+    /// Model: PROVIDER/NAME as `errand models` lists them, or any name at --model-base-url [variable: ERRAND_MODEL]
     #[arg(long, short, value_name = "MODEL")]
     pub(crate) model: Option<String>,
     /// Who carries it out: NAME or NAME@VERSION of one that is kept, or a file, see `errand assistants` [variable: ERRAND_ASSISTANT]
@@ -106,7 +108,7 @@ pub(crate) struct RunOptions {
     /// Model that shortens a conversation which grows too long [default: the one that thinks] [variable: ERRAND_SUMMARIZERS]
     #[arg(long, value_name = "MODEL", value_delimiter = ',')]
     pub(crate) summarizer: Vec<String>,
-    /// OpenAI-compatible endpoint that takes any model name [variable: ERRAND_MODEL_BASE_URL]
+    /// Endpoint that takes any model name, OpenAI-compatible if nothing else is set [variable: ERRAND_MODEL_BASE_URL]
     #[arg(long, value_name = "URL")]
     pub(crate) model_base_url: Option<String>,
     /// JSON Schema that the answer must fit
@@ -233,7 +235,7 @@ pub(crate) struct Resume {
 /// What happens once a person's word is written down.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Carry {
-    /// OpenAI-compatible endpoint that takes any model name [variable: ERRAND_MODEL_BASE_URL]
+    /// Endpoint that takes any model name, OpenAI-compatible if nothing else is set [variable: ERRAND_MODEL_BASE_URL]
     #[arg(long, value_name = "URL")]
     pub(crate) model_base_url: Option<String>,
     /// Folder with scripts for scripted/NAME [variable: ERRAND_SCRIPT_DIR]
@@ -449,6 +451,12 @@ pub(crate) enum ToolsCommand {
         /// The folder
         folder: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Models {
+    /// A provider, such as anthropic, or a model, such as ollama/qwen3
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -107,3 +107,27 @@ fn an_endpoint_that_lists_no_model_is_told() {
     let url = provider("404 Not Found", "", "");
     user.refused(2, "no_model_listed", &["run", "t", "--model-base-url", &url]);
 }
+
+#[test]
+fn models_are_listed_with_what_is_known_and_how_to_get_the_others() {
+    let user = User::new();
+    let body = "{\"models\":[{\"name\":\"qwen3:8b\"},{\"name\":\"nomic-embed-text\"}],\"capabilities\":[\"completion\",\"tools\"],\
+                \"model_info\":{\"general.architecture\":\"qwen3\",\"qwen3.context_length\":40960}}";
+    let ollama = provider("200 OK", "content-type: application/json\r\n", body);
+    let listed = |args: &[&str]| {
+        let mut command = user.command(args);
+        command.env("ERRAND_OLLAMA_URL", &ollama);
+        super::ended(command)
+    };
+    let ended = listed(&["models"]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    for line in ["OpenAI: set OPENAI_API_KEY", "Google Gemini: set GEMINI_API_KEY or GOOGLE_API_KEY", "  ollama/qwen3:8b"] {
+        assert!(ended.stdout.contains(line), "{ended:#?}");
+    }
+    assert!(ended.stdout.contains("default: ollama/qwen3:8b (a local Ollama answers)"), "{ended:#?}");
+    assert!(!ended.stdout.contains("nomic"), "{ended:#?}");
+    let ended = listed(&["models", "ollama/qwen3:8b", "--json"]);
+    let model: serde_json::Value = serde_json::from_str(ended.stdout.trim()).unwrap();
+    assert_eq!((&model["context_tokens"], &model["tools"], &model["images"]), (&40_960.into(), &true.into(), &false.into()));
+    user.refused(2, "model_unknown", &["models", "nobody/nothing"]);
+}

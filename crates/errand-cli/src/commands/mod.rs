@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod fork;
 mod list;
+mod models;
 mod resume;
 mod run;
 mod serve;
@@ -51,6 +52,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Verify(args) => bundles::verify(&context, &args.source).await,
         Command::Export(args) => bundles::export(&context, args).await,
         Command::Doctor => doctor::doctor(&context).await,
+        Command::Models(args) => models::models(&context, args).await,
         Command::Demo(args) => demo::demo(&context, args).await,
         Command::Completions(_) | Command::Man => Ok(Exit::Done),
     }
