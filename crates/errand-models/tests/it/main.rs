@@ -6,6 +6,7 @@ mod choose;
 mod dialects;
 mod exchange;
 mod failures;
+mod lists;
 mod requests;
 mod responses;
 mod scripted;
