@@ -7,4 +7,5 @@ mod cli;
 #[allow(unreachable_pub, dead_code, reason = "the suite is also part of the stores' own tests")]
 mod conformance;
 mod every_write;
+mod serve;
 mod sim;

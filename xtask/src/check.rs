@@ -1,7 +1,7 @@
 //! `cargo xtask check`: what CI runs, and what a developer runs before handing a change in.
 //!
 //! [`plan`] lists the steps for the tools that are installed, [`run_steps`] carries them out and stops at the first
-//! that fails. Nothing is installed. One compile profile serves all steps: lints and documentation share one set of
+//! that fails. Nothing is installed outside of the target folder. One compile profile serves all steps: lints and documentation share one set of
 //! checked dependencies, documentation examples and tests share one set of built ones. The tests come last, so that
 //! the last counts in a log are theirs; what they print goes through unchanged.
 
@@ -9,7 +9,7 @@
 mod tests;
 
 use crate::cargo::{cargo, has_subcommand};
-use crate::edges;
+use crate::{edges, python};
 use anyhow::{Context, bail};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -37,6 +37,8 @@ struct Step {
 enum Action {
     /// The rules of [`edges`], in this process.
     Edges,
+    /// The packages of [`python`], in this process.
+    Python,
     Cargo {
         arguments: &'static [&'static str],
         variables: &'static [(&'static str, &'static str)],
@@ -91,6 +93,7 @@ fn plan(tools: Tools, advisories: bool) -> Vec<Step> {
             },
         },
         step("documentation examples", &["test", "--workspace", "--doc"]),
+        Step { title: "packages for tests", action: Action::Python },
         match tools.nextest {
             true => step("tests", &["nextest", "run", "--workspace", "--no-fail-fast"]),
             false => step("tests", &["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"]),
@@ -128,6 +131,7 @@ fn run_steps(
 fn carry_out(action: &Action) -> anyhow::Result<()> {
     match action {
         Action::Edges => edges::run(&edges::Args {}),
+        Action::Python => python::run(&python::Args {}),
         Action::Cargo { arguments, variables } => {
             let status = cargo().args(*arguments).envs(variables.iter().copied()).status().context("starting cargo")?;
             if !status.success() {
@@ -143,6 +147,7 @@ fn carry_out(action: &Action) -> anyhow::Result<()> {
 fn command_line(action: &Action) -> String {
     match action {
         Action::Edges => "cargo xtask edges".to_owned(),
+        Action::Python => "cargo xtask python".to_owned(),
         Action::Skip(reason) => format!("skipped, {reason}"),
         Action::Cargo { arguments, variables } => {
             let variables: String = variables.iter().map(|(name, value)| format!("{name}='{value}' ")).collect();

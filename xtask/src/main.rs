@@ -4,6 +4,7 @@
 //! - [`bench`]: what a durable step costs, beside the least it can cost;
 //! - [`check`]: everything that must hold before a change lands;
 //! - [`edges`]: which crate may depend on which;
+//! - [`python`]: the Python packages that tests speak to Errand with;
 //! - [`sim`]: seeds of the simulation, to search and to replay.
 //!
 //! [`cargo`] starts cargo for them. Absent here: anything the `errand` binary does for its users.
@@ -15,6 +16,7 @@ mod bench;
 mod cargo;
 mod check;
 mod edges;
+mod python;
 mod sim;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +37,8 @@ enum Command {
     Check(check::Args),
     /// Fail when a crate of the workspace depends on something it must not.
     Edges(edges::Args),
+    /// Install the Python packages that tests speak to Errand with.
+    Python(python::Args),
     /// Live through seeds of the simulation; with --seed, replay one and print what happened.
     Sim(sim::Args),
 }
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Edges(args) => edges::run(&args),
+        Command::Python(args) => python::run(&args),
         Command::Sim(args) => sim::run(&args),
     };
     match done {

@@ -18,6 +18,7 @@ fn the_steps_with_every_tool() {
         "RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' \
          cargo doc --workspace --no-deps --document-private-items",
         "cargo test --workspace --doc",
+        "cargo xtask python",
         "cargo nextest run --workspace --no-fail-fast",
     ];
     assert_eq!(lines(EVERYTHING, true), expected);
@@ -41,7 +42,7 @@ fn stops_at_the_first_failure_and_names_it() {
     let error = format!("{:#}", error.expect_err("the fourth step fails"));
     assert_eq!(done, 4);
     let expected =
-        "check failed at 'lints' (4 of 7): cargo clippy --workspace --all-targets -- -D warnings: exit status: 101";
+        "check failed at 'lints' (4 of 8): cargo clippy --workspace --all-targets -- -D warnings: exit status: 101";
     assert_eq!(error, expected);
 }
 
@@ -54,10 +55,10 @@ fn a_skipped_step_is_not_carried_out() {
         Ok(())
     })
     .expect("no step fails");
-    assert_eq!(done, 6);
+    assert_eq!(done, 7);
     let out = String::from_utf8(out).expect("text");
-    assert!(out.contains("=== [3/7] licences, bans, sources: skipped, cargo-deny is not installed"), "{out}");
-    assert!(out.contains("=== check passed: 6 steps in"), "{out}");
+    assert!(out.contains("=== [3/8] licences, bans, sources: skipped, cargo-deny is not installed"), "{out}");
+    assert!(out.contains("=== check passed: 7 steps in"), "{out}");
 }
 
 #[test]

@@ -1,0 +1,49 @@
+//! `cargo xtask python`: the Python packages that tests speak to Errand with, in a folder beside the build.
+//!
+//! A virtual environment in the target folder, made by the machine's own Python and filled by its own pip, and made anew
+//! when `tests/python/requirements.txt` changes. Tests find it there and say so if it is not.
+
+use anyhow::{Context, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What is to be installed.
+const REQUIREMENTS: &str = include_str!("../../tests/python/requirements.txt");
+
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+/// Makes the environment, unless it is there.
+///
+/// # Errors
+/// When Python, its `venv`, or a package is not to be had.
+pub(crate) fn run(_: &Args) -> anyhow::Result<()> {
+    let folder = folder()?;
+    let stamp = folder.join("requirements.txt");
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
+        return Ok(());
+    }
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).status();
+    if !made.is_ok_and(|status| status.success()) {
+        let _ = std::fs::remove_dir_all(&folder);
+        bail!("`python3 -m venv` failed: install python3 and python3-venv");
+    }
+    let wanted = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python/requirements.txt");
+    let mut pip = Command::new(folder.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--requirement"]).arg(wanted);
+    let status = pip.status().context("starting pip")?;
+    if !status.success() {
+        bail!("pip could not install tests/python/requirements.txt: {status}");
+    }
+    std::fs::write(&stamp, REQUIREMENTS).with_context(|| format!("writing {}", stamp.display()))
+}
+
+/// Beside the profile's folder that this program lies in.
+fn folder() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe().context("looking for this program")?;
+    let target = program.ancestors().nth(2).context("this program lies in no target folder")?;
+    Ok(target.join("python"))
+}
