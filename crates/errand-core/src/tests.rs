@@ -1,6 +1,7 @@
-//! The core by itself: what fits which state, the ledger, the books, what is next, money, and the size of requests.
+//! The core by itself: what fits which state, the ledger, the books, what is next, money, the size of requests, and callers that take part.
 
 mod books;
+mod callers;
 mod ledger;
 mod money;
 mod next;

@@ -128,6 +128,8 @@ impl Emitter {
             let record = &*sealed.record;
             match &record.event {
                 Event::ModelReplied(replied) => self.replied(log, record, replied),
+                // An attempt at a later record may have begun to show something already.
+                _ if self.open.as_ref().is_some_and(|open| open.record > record.number) => {}
                 _ => self.give_up(),
             }
             self.close_calls(log, record);
@@ -387,3 +389,6 @@ impl Told {
 fn output_text(text: &str) -> Value {
     json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
 }
+
+#[cfg(test)]
+mod tests;
