@@ -130,8 +130,8 @@ impl Listener {
         self.partial.take()
     }
 
-    /// The next pulse. Pulses that were missed count as one [`Pulse::Recorded`]; what an attempt shows after that is
-    /// incomplete until the next one begins, which [`Listener::pulse`] tells with `true`.
+    /// The next pulse, and whether some were missed. Those count as one [`Pulse::Recorded`]; pieces that follow are not the
+    /// next ones of the attempt, until another begins.
     pub async fn pulse(&mut self) -> (Pulse, bool) {
         let Some(receiver) = &mut self.receiver else { return std::future::pending().await };
         match receiver.recv().await {

@@ -6,7 +6,7 @@
 //! failure in the form of each surface).
 //!
 //! Absent on purpose: adapters, settings, the command line; keys, so whoever serves this must bind to loopback. Tests:
-//! beside the code, `tests/` here for the routes on a real socket, and `tests/it/serve*` with the stock SDK.
+//! beside the code, and `tests/it/serve*` over a socket and with the stock SDK.
 
 mod api;
 mod catalog;

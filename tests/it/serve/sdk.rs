@@ -42,4 +42,9 @@ fn the_stock_sdk_works() {
         .unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && stdout.contains("cases passed"), "{stdout}\n{stderr}");
+    drop(server);
+    // Runs that came over HTTP are runs like others: each is the same when it is played again.
+    for run in user.json(0, &["runs", "--limit", "1000"]) {
+        user.expect(0, &["replay", run["run"].as_str().unwrap()]);
+    }
 }

@@ -73,8 +73,9 @@ fn write(folder: &DataFolder, log: &RunLog, thread: &[RunLog], files: bool, outp
 
 /// What the workspace holds, and the images of the whole thread.
 fn blobs(folder: &DataFolder, log: &RunLog, thread: &[RunLog]) -> Result<Vec<errand_core::Hash>, Error> {
-    let images = thread.iter().chain([log]).flat_map(|log| &log.started().images).map(|image| image.sha256);
-    let mut hashes: Vec<errand_core::Hash> = images.collect();
+    let opened = thread.iter().chain([log]).flat_map(|log| log.started().opening_messages());
+    let mut hashes: Vec<errand_core::Hash> =
+        opened.flat_map(|message| message.images().to_vec()).map(|image| image.sha256).collect();
     if log.workspace().is_some() {
         hashes.extend(Workspace::of(log, folder.blobs())?.blobs());
     }
