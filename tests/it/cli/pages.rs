@@ -42,7 +42,7 @@ fn code_functions(text: &str) -> impl Iterator<Item = &str> {
 
 fn codes() -> BTreeSet<String> {
     let mut codes = BTreeSet::new();
-    for name in ["core", "engine", "store-local", "models", "tools", "sandbox", "cli"] {
+    for name in ["core", "engine", "store-local", "models", "tools", "sandbox", "api", "cli"] {
         let mut files = Vec::new();
         sources(&root().join(format!("crates/errand-{name}/src")), &mut files);
         for file in files {
@@ -52,6 +52,7 @@ fn codes() -> BTreeSet<String> {
                 "Outcome::error(",
                 "refused(",
                 "Error::new(",
+                "Failure::bad(",
                 "Error::chain(",
                 "Self::new(",
                 "Self::chain(",
@@ -59,6 +60,11 @@ fn codes() -> BTreeSet<String> {
                 "Some((\"code\", ",
             ] {
                 codes.extend(quoted_after(text, mark));
+            }
+            // Failures name their status first.
+            for failure in text.split("Failure::new(").skip(1) {
+                let code = failure.split_once(',').map_or("", |(_, rest)| rest.trim_start());
+                codes.extend(quoted_after(&format!("Failure::bad({code}"), "Failure::bad(").take(1));
             }
             code_functions(text).for_each(|body| codes.extend(quoted_after(body, "=> ")));
             if file.ends_with("errand-tools/src/code.rs") {
