@@ -9,6 +9,7 @@ mod bundles;
 mod crash;
 mod demos;
 mod folder;
+mod kill;
 mod outside;
 mod pages;
 mod providers;
