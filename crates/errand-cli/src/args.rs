@@ -412,6 +412,8 @@ pub(crate) struct Export {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum DemoName {
+    /// Search a small site on this machine, read pages, answer with sources
+    Web,
     /// Clean a CSV file, compute, chart, and write a report
     Data,
     /// Write a program with tests, see them fail, fix it
@@ -423,7 +425,7 @@ pub(crate) struct Demo {
     /// Which one
     #[arg(value_enum)]
     pub(crate) name: DemoName,
-    /// Another file to work on: for `data` any CSV file, for `code` cases (columns numeral and value)
+    /// Another file to work on: for `data` any CSV file, for `code` cases (columns numeral and value); none for `web`
     pub(crate) file: Option<PathBuf>,
     /// Where to put the files it makes [default: ./errand-demo-data or ./errand-demo-code]
     #[arg(long, short, value_name = "DIR")]

@@ -189,7 +189,8 @@ impl Host {
 
 /// The models, with the scripts of the demos. Scripts of the user go before them.
 pub(crate) fn providers(config: &Config) -> Result<Providers, Error> {
-    const DEMOS: [(&str, &str); 2] = [
+    const DEMOS: [(&str, &str); 3] = [
+        ("web", include_str!("../../errand-models/scripts/web.toml")),
         ("data", include_str!("../../errand-models/scripts/data.toml")),
         ("code", include_str!("../../errand-models/scripts/code.toml")),
     ];

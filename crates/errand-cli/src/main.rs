@@ -24,6 +24,7 @@ mod live;
 mod logging;
 mod operation;
 mod signals;
+mod site;
 mod stdin;
 mod steps;
 mod summary;

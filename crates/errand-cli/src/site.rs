@@ -30,7 +30,8 @@ pub(crate) struct Site {
 impl Site {
     /// Serves the site on a free port of this machine, for nobody else.
     pub(crate) async fn serve() -> Result<Self, Error> {
-        let failed = |error: std::io::Error| Error::new("demo_site_failed", format!("the demo's site cannot be served: {error}"));
+        let failed =
+            |error: std::io::Error| Error::new("demo_site_failed", format!("the demo's site cannot be served: {error}"));
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let routes = Router::new().route("/search", get(move |query| search(address, query))).fallback(page);

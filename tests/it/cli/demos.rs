@@ -66,3 +66,26 @@ fn the_code_demo_mends_what_its_tests_find() {
     let ended = user.expect(0, &["demo", "code", "cases.csv", "--output", "stuck"]);
     assert!(ended.stdout.contains("none helps here"), "{ended:#?}");
 }
+
+#[test]
+fn the_web_demo_searches_reads_and_names_its_sources() {
+    let user = User::new();
+    let ended = user.expect(0, &["demo", "web"]);
+    assert!(ended.stderr.contains("this is a script, not an AI"));
+    let answer = &ended.stdout;
+    for said in
+        ["at 09:20 and at 16:40", "costs 23.2", "19.20 since 2 November, not 18.40", "/ferries/north.html", "/news.html"]
+    {
+        assert!(answer.contains(said), "{said}: {ended:#?}");
+    }
+    let run = user.newest();
+    let fetched = user.json(0, &["events", &run]);
+    let read = fetched.iter().filter(|event| event["type"] == "tool_result" && event["tool"] == "fetch");
+    assert!(read.clone().count() >= 4);
+    for page in read {
+        let text = page["text"].as_str().unwrap();
+        assert!(!text.contains("console.log") && !text.contains("Cookies"), "{text}");
+    }
+    user.expect(0, &["replay", &run]);
+    user.refused(2, "arguments_invalid", &["demo", "web", "file.csv"]);
+}

@@ -7,10 +7,12 @@ use crate::error::{Error, Exit};
 use crate::files::Workspace;
 use crate::follow::{Ending, follow};
 use crate::host::Host;
+use crate::site::Site;
 use crate::text;
 use crate::view::Audience;
 use crate::view::lines::Tone;
 use errand_core::RunId;
+use errand_tools::SearchSettings;
 use std::path::{Path, PathBuf};
 
 /// Measurements of penguins; source and licence: `tests/fixtures/README.md`.
@@ -21,6 +23,8 @@ const CASES: &[u8] = include_bytes!("../../../../tests/fixtures/roman-cases.csv"
 const DATA_TASK: &str = "Look at the CSV file in the workspace. Clean it and report what was dropped. Find which grouping \
     makes the largest difference in which measurement, and give the statistics of each group. Draw a chart of the means \
     with the chart tool, write report.md with the numbers and the chart, and tell the result in a few sentences.";
+const WEB_TASK: &str = "Which ferry to the island of Holm takes a bicycle on a Sunday in winter, when does it sail, and what \
+    does a return cost with the bicycle? Search, read the pages you find and the news, and name your sources.";
 const CODE_TASK: &str = "Write roman.py with a function to_int(numeral) that reads a Roman numeral and raises ValueError \
     for what is none. cases.csv in the workspace lists numerals and their values; an empty value means that the numeral \
     is none. Write tests that read these cases, run them, and mend the program until all pass.";
@@ -28,20 +32,31 @@ const CODE_TASK: &str = "Write roman.py with a function to_int(numeral) that rea
 /// `errand demo`: the real engine and the real sandbox; a script in place of a model, unless there is a model.
 pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit, Error> {
     let mut config = Config::resolve(&context.global, &args.options, &context.environment())?;
-    let (script, task, name, bytes) = match args.name {
-        DemoName::Data => ("scripted/data", DATA_TASK, "penguins-raw.csv", PENGUINS),
-        DemoName::Code => ("scripted/code", CODE_TASK, "cases.csv", CASES),
+    let (script, task, given) = match args.name {
+        DemoName::Web => ("scripted/web", WEB_TASK, None),
+        DemoName::Data => ("scripted/data", DATA_TASK, Some(("penguins-raw.csv", PENGUINS))),
+        DemoName::Code => ("scripted/code", CODE_TASK, Some(("cases.csv", CASES))),
     };
+    if given.is_none() && args.file.is_some() {
+        return Err(Error::new("arguments_invalid", "`errand demo web` works on its own site: leave the file out"));
+    }
+    let site = match args.name {
+        DemoName::Web => Some(Site::serve().await?),
+        DemoName::Data | DemoName::Code => None,
+    };
+    if let Some(site) = &site {
+        search_there(&mut config, site);
+    }
     if config.model.is_none() && errand_models::choose_by_key(&config.models).is_none() && config.models.base_url.is_none() {
         config.model = Some(script.to_owned());
     }
     let output = args.output.unwrap_or_else(|| PathBuf::from(format!("errand-demo-{}", args.name.word())));
     check_output(&output)?;
     let mut host = Host::open(&config, &command_line("demo"))?;
-    let given = Given::new(&config, args.name, args.file, name, bytes);
+    let given = given.map(|(name, bytes)| Given::new(&config, args.name, args.file, name, bytes)).transpose();
     let begun = match given {
         Ok(given) => {
-            let files = std::slice::from_ref(&given.path);
+            let files = given.as_ref().map_or(&[][..], |given| std::slice::from_ref(&given.path));
             let order = Order { task, files, images: &[], after: None, assistant: None };
             begin(&mut host, &config, context.audience(), order).await
         }
@@ -73,9 +88,20 @@ pub(super) async fn demo(context: &Context, args: Demo) -> Result<Exit, Error> {
     Ok(exit)
 }
 
+/// Lets the run's tools reach the demo's site, and search there and nowhere else.
+fn search_there(config: &mut Config, site: &Site) {
+    let url = Some(format!("http://{}", site.address));
+    config.search = Some(SearchSettings { provider: "searxng".to_owned(), key: None, url, path: None });
+    config.allow_addresses.push(site.address.to_string());
+    if config.tools.is_none() {
+        config.tools = Some(["search", "fetch", "calculate"].map(str::to_owned).to_vec());
+    }
+}
+
 impl DemoName {
     fn word(self) -> &'static str {
         match self {
+            DemoName::Web => "web",
             DemoName::Data => "data",
             DemoName::Code => "code",
         }
@@ -94,7 +120,9 @@ impl Given {
     fn new(config: &Config, demo: DemoName, file: Option<PathBuf>, name: &str, bytes: &[u8]) -> Result<Self, Error> {
         let own = match (demo, file) {
             (DemoName::Data, Some(path)) => return Ok(Self { path, folder: None }),
-            (DemoName::Code, Some(path)) => Some(std::fs::read(&path).map_err(|error| unreadable(&path, &error))?),
+            (DemoName::Code | DemoName::Web, Some(path)) => {
+                Some(std::fs::read(&path).map_err(|error| unreadable(&path, &error))?)
+            }
             (_, None) => None,
         };
         let folder = config.data.join(format!("demo-{}", std::process::id()));
