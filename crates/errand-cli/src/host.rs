@@ -7,7 +7,7 @@ use crate::health::Reporting;
 use crate::live::{Live, Sender};
 use crate::steps;
 use crate::toolbox::Toolbox;
-use errand_core::{Due, RunId, Status};
+use errand_core::{Due, Next, RunId, Status};
 use errand_engine::ports::{Blobs, Models, Queue, Store, Watch, World};
 use errand_engine::{Adapters, Driver, Settings, worker};
 use errand_models::Providers;
@@ -94,9 +94,9 @@ impl Host {
         for run in self.unfinished().await? {
             // What is said in a run goes to the model and the endpoint it was begun with, and to no other.
             if let Ok(log) = self.driver.load(run).await
-                && !self.driver.serves(&log.run.config.model)
+                && !self.driver.serves(log.run.model())
             {
-                tracing::warn!(%run, model = log.run.config.model.name, "left alone: its model is not to be had with these settings");
+                tracing::warn!(%run, model = log.run.model().name, "left alone: its model is not to be had with these settings");
                 continue;
             }
             if let Ok(log) = self.driver.load(run).await
@@ -136,11 +136,14 @@ impl Host {
         for run in self.unfinished().await? {
             // One that cannot be read is left to whoever asks for it.
             let Ok(log) = self.driver.load(run).await else { continue };
-            if !self.driver.serves(&log.run.config.model) || !self.driver.has_tools(&log.run.config.tools) {
+            if !self.driver.serves(log.run.model()) || !self.driver.has_tools(&log.run.config.tools) {
                 continue;
             }
             let head = &log.run.head;
-            if head.status == Status::Running || (matches!(head.due, Due::Calls { .. }) && head.due.deadline().is_some()) {
+            let waits_for_clock = matches!(head.due, Due::Calls { .. }) && head.due.deadline().is_some();
+            // A person's word may lie beside the log, said when nobody carried the run on.
+            let is_told = matches!(log.next(SystemWorld.now()), Next::Commit { .. });
+            if head.status == Status::Running || waits_for_clock || is_told {
                 able.push(run);
             }
         }

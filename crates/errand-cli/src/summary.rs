@@ -50,8 +50,8 @@ impl Summary {
             code,
             message,
             answer: log.answer().map(str::to_owned),
-            model: log.run.config.model.name.clone(),
-            scripted: log.run.config.model.name.starts_with(errand_models::PREFIX),
+            model: log.run.model().name.clone(),
+            scripted: log.run.model().name.starts_with(errand_models::PREFIX),
             records: log.run.number,
             steps: head.totals.steps,
             calls: head.totals.calls,
@@ -122,7 +122,7 @@ fn reason(status: &Status) -> (Option<String>, Option<String>) {
 }
 
 fn cost(log: &RunLog, total: Usd, unconfirmed: Usd) -> String {
-    match log.run.config.model.price {
+    match log.run.model().price {
         Some(_) => text::money(total, unconfirmed),
         None => "cost unknown (no price is known for this model)".to_owned(),
     }

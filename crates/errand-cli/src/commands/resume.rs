@@ -29,8 +29,8 @@ pub(super) async fn resume(context: &Context, args: Resume) -> Result<Exit, Erro
         }
         [run] => {
             let seen = match host.driver.load(run).await {
-                Ok(log) if !host.driver.serves(&log.run.config.model) => {
-                    let model = &log.run.config.model;
+                Ok(log) if !host.driver.serves(log.run.model()) => {
+                    let model = log.run.model();
                     let endpoint = model.endpoint.as_deref().unwrap_or_default();
                     let message = format!(
                         "{run} was begun with model `{}` at {endpoint}, which these settings do not have",
