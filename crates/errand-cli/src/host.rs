@@ -114,7 +114,7 @@ impl Host {
         Ok(())
     }
 
-    /// For whoever shows nothing of what happens between records: it is not told any longer.
+    /// For whoever only wants to know when runs end or wait: the rest is not told any longer.
     pub(crate) fn look_from_afar(&self) {
         self.closely.store(false, Ordering::Relaxed);
     }

@@ -1,6 +1,6 @@
 //! What the driver tells of runs as they go forward, on its way to whoever shows it.
 
-use errand_core::{CallId, RunId, Sealed};
+use errand_core::{CallId, RunId, Sealed, Status};
 use errand_engine::ports::{Delta, Watch};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,7 +58,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Tells of records always, and of what happens between them while `closely` is set.
+    /// Tells of everything while `closely` is set, and of records after which a run does not go on always.
     pub(crate) fn new(sender: UnboundedSender<Live>, closely: Arc<AtomicBool>) -> Self {
         Self { sender, closely }
     }
@@ -77,7 +77,9 @@ impl Sender {
 
 impl Watch for Sender {
     fn recorded(&self, run: RunId, record: &Sealed) {
-        self.send(Live::Recorded { run, record: record.clone() });
+        if self.closely.load(Ordering::Relaxed) || record.record.head.status != Status::Running {
+            self.send(Live::Recorded { run, record: record.clone() });
+        }
     }
 
     fn attempt(&self, run: RunId, record: u64, attempt: u32) {

@@ -26,6 +26,7 @@ pub(crate) const BUILT_IN: [(&str, &str); 13] = [
 ];
 
 /// What every manifest must look like.
+#[cfg(test)]
 const META_SCHEMA: &str = include_str!("../../../schemas/tools/manifest.schema.json");
 
 /// One tool: what the model is told, and how the engine treats its calls.
@@ -72,23 +73,35 @@ impl Manifest {
     }
 }
 
-/// Reads manifests given as (name, text) and checks each against the meta-schema.
+/// Reads manifests given as (name, text). That those built in fit the meta-schema is tested, and not looked at again at
+/// every start: it would be half of it.
 pub(crate) fn read(texts: &[(&str, &str)]) -> Result<Vec<Manifest>, Error> {
-    let broken = |name: &str, problem: String| Error::Broken { name: name.to_owned(), problem };
-    let meta: Value = serde_json::from_str(META_SCHEMA).map_err(|e| broken("manifest.schema", e.to_string()))?;
-    let meta = jsonschema::validator_for(&meta).map_err(|e| broken("manifest.schema", e.to_string()))?;
     let one = |&(name, text): &(&str, &str)| {
-        let value: Value = serde_json::from_str(text).map_err(|e| broken(name, e.to_string()))?;
-        if let Some(error) = meta.iter_errors(&value).next() {
-            return Err(broken(name, format!("at {:?}: {error}", error.instance_path().to_string())));
-        }
-        let manifest: Manifest = serde_json::from_value(value).map_err(|e| broken(name, e.to_string()))?;
+        let manifest: Manifest = serde_json::from_str(text).map_err(|e| broken(name, e.to_string()))?;
         if manifest.name != name {
             return Err(broken(name, format!("it calls itself {:?}", manifest.name)));
         }
         Ok(manifest)
     };
     texts.iter().map(one).collect()
+}
+
+fn broken(name: &str, problem: String) -> Error {
+    Error::Broken { name: name.to_owned(), problem }
+}
+
+/// Reads manifests and checks each against the meta-schema.
+#[cfg(test)]
+fn read_strictly(texts: &[(&str, &str)]) -> Result<Vec<Manifest>, Error> {
+    let meta: Value = serde_json::from_str(META_SCHEMA).map_err(|e| broken("manifest.schema", e.to_string()))?;
+    let meta = jsonschema::validator_for(&meta).map_err(|e| broken("manifest.schema", e.to_string()))?;
+    for (name, text) in texts {
+        let value: Value = serde_json::from_str(text).map_err(|e| broken(name, e.to_string()))?;
+        if let Some(error) = meta.iter_errors(&value).next() {
+            return Err(broken(name, format!("at {:?}: {error}", error.instance_path().to_string())));
+        }
+    }
+    read(texts)
 }
 
 /// What is wrong with the tools on offer, or with those asked for.
@@ -166,14 +179,14 @@ mod tests {
     fn broken(change: impl Fn(&mut Value)) -> String {
         let mut value: Value = serde_json::from_str(BUILT_IN[0].1).unwrap();
         change(&mut value);
-        let error = read(&[("python", &value.to_string())]).unwrap_err();
+        let error = read_strictly(&[("python", &value.to_string())]).unwrap_err();
         assert_eq!(error.code(), "tool_manifest_broken");
         error.to_string()
     }
 
     #[test]
     fn built_in_manifests_fit_the_meta_schema_and_require_only_what_they_list() {
-        for manifest in read(&BUILT_IN).unwrap() {
+        for manifest in read_strictly(&BUILT_IN).unwrap() {
             let parameters = &manifest.parameters;
             for required in parameters["required"].as_array().unwrap() {
                 assert!(parameters["properties"].get(required.as_str().unwrap()).is_some(), "{}: {required}", manifest.name);

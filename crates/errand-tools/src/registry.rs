@@ -13,7 +13,7 @@ use futures::future::join_all;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Tools that a run has only if they are named. `echo` does nothing. `graphql` is needed by few runs, costs tokens in each,
 /// and lets anything be posted anywhere without asking, as long as it is called a query.
@@ -39,7 +39,8 @@ pub struct Registry {
 pub(crate) struct Tool {
     pub(crate) spec: ToolSpec,
     parameters: Value,
-    validator: jsonschema::Validator,
+    /// Compiled when it is first needed, if it is built in: a test has compiled it before, and a run calls few of them.
+    validator: OnceLock<jsonschema::Validator>,
     pub(crate) executor: Arc<dyn Execute>,
     /// For how long the result of a pure call may be given again, in seconds.
     pub(crate) cache_ttl_s: Option<u32>,
@@ -71,8 +72,17 @@ impl Tool {
     /// The arguments of a call as a value that fits the tool's schema.
     pub(crate) fn arguments(&self, arguments: &str) -> Result<Value, Refused> {
         let value = arguments::parse(arguments)?;
-        arguments::validate(&self.validator, &self.parameters, &value)?;
+        arguments::validate(self.validator()?, &self.parameters, &value)?;
         Ok(value)
+    }
+
+    fn validator(&self) -> Result<&jsonschema::Validator, Refused> {
+        if let Some(validator) = self.validator.get() {
+            return Ok(validator);
+        }
+        let broken = |error| Refused::invalid(format!("tool {:?} is broken, its schema is none: {error}", self.name()));
+        let validator = jsonschema::validator_for(&self.parameters).map_err(broken)?;
+        Ok(self.validator.get_or_init(|| validator))
     }
 
     /// True for what users added: it may hold secrets, and is pinned by its digest.
@@ -98,18 +108,16 @@ impl Registry {
     /// The built-in tools.
     ///
     /// # Errors
-    /// [`Error::Broken`] if a manifest does not fit the meta-schema or is no schema itself.
+    /// [`Error::Broken`] if a manifest is none.
     pub fn built_in() -> Result<Self, Error> {
         let executor: Arc<dyn Execute> = Arc::new(BuiltIn);
         let tools = manifest::read(&BUILT_IN)?.into_iter().map(|manifest| {
             let (spec, cache_ttl_s) = (manifest.spec(), manifest.cache_ttl_s);
-            let (parameters, name) = (manifest.parameters, manifest.name);
-            let validator = jsonschema::validator_for(&parameters)
-                .map_err(|error| Error::Broken { name, problem: error.to_string() })?;
+            let (parameters, validator) = (manifest.parameters, OnceLock::new());
             let origin = Origin { kind: "built_in", ..Origin::default() };
-            Ok(Arc::new(Tool { spec, parameters, validator, cache_ttl_s, executor: Arc::clone(&executor), origin }))
+            Arc::new(Tool { spec, parameters, validator, cache_ttl_s, executor: Arc::clone(&executor), origin })
         });
-        let tools = tools.collect::<Result<_, Error>>()?;
+        let tools = tools.collect();
         Ok(Self {
             tools,
             servers: Vec::new(),
@@ -155,6 +163,7 @@ impl Registry {
                 }
                 let validator =
                     schema::compile(&tool.parameters).map_err(|problem| Problem::new(&tool.file, "parameters", problem))?;
+                let validator = OnceLock::from(validator);
                 let origin = Origin { kind: tool.kind, file: Some(tool.file), secrets: tool.secrets };
                 let (spec, parameters, cache_ttl_s) = (tool.spec, tool.parameters, tool.cache_ttl_s);
                 let executor = tool.executor;
@@ -353,7 +362,7 @@ impl Registry {
         let changed = |how: String| Refused::Changed { name: spec.definition.name.clone(), how };
         let parameters: Value =
             serde_json::from_str(&spec.definition.parameters).map_err(|error| changed(error.to_string()))?;
-        let validator = schema::compile(&parameters).map_err(changed)?;
+        let validator = OnceLock::from(schema::compile(&parameters).map_err(changed)?);
         let executor: Arc<dyn Execute> = Arc::new(McpTool(Arc::clone(server)));
         let origin = Origin { kind: "mcp", file: Some(server.place.file.clone()), secrets: Vec::new() };
         let tool = Arc::new(Tool { spec: spec.clone(), parameters, validator, cache_ttl_s: None, executor, origin });
@@ -388,6 +397,13 @@ fn chosen<S: AsRef<str>>(names: &[S], all: &[ToolSpec]) -> Result<Vec<ToolSpec>,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_schema_that_is_built_in_can_be_checked_against() {
+        for tool in Registry::built_in().unwrap().tools {
+            tool.validator().unwrap();
+        }
+    }
 
     #[test]
     fn tools_are_given_in_the_order_asked_for() {
