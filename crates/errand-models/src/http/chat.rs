@@ -118,8 +118,14 @@ fn frame(ask: &Ask<'_>) -> Result<Map<String, Value>, Unfit> {
     if let Some(output) = request.output.as_ref().filter(|_| enforces_form(ask)) {
         let schema = schema::parsed(output)?;
         let strict = schema::is_strict(&schema);
-        let form = json!({"name": output.name, "schema": schema, "strict": strict});
-        body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": form}));
+        let form = match ask.manner.has_older_form {
+            true => json!({"type": "json_object", "schema": schema}),
+            false => {
+                let form = json!({"name": output.name, "schema": schema, "strict": strict});
+                json!({"type": "json_schema", "json_schema": form})
+            }
+        };
+        body.insert("response_format".into(), form);
     }
     if !tools.is_empty() {
         body.insert("tools".into(), tools.into());

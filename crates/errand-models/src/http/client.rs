@@ -15,6 +15,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -35,6 +36,8 @@ pub(crate) struct Endpoint {
     key_header: Option<(&'static str, HeaderValue)>,
     dialect: &'static dyn Dialect,
     manner: Manner,
+    /// Set once the endpoint has said that it knows forms of an answer in the older way only.
+    has_older_form: AtomicBool,
     /// Version of Azure's classic API, in which a deployment is part of the path.
     api_version: Option<String>,
     timeouts: Timeouts,
@@ -57,6 +60,7 @@ impl Endpoint {
         let header = |(variable, key)| Ok((name, address::key_value(before, key, variable)?));
         Ok(Self {
             manner: Manner::of(&base, settings),
+            has_older_form: AtomicBool::new(false),
             base: dialect.base(base.clone()),
             host: address::host_label(&base),
             key: key.map(|(_, key)| key.clone()),
@@ -133,9 +137,30 @@ impl Endpoint {
         self.dialect.framing()
     }
 
-    /// One try at `request`, for the model the endpoint knows as `model`.
+    /// One try at `request`, for the model the endpoint knows as `model`. A form that is refused as such is asked for
+    /// again in the older way, and from then on.
     pub(crate) async fn call(
         &self,
+        request: &ModelRequest,
+        model: &str,
+        blobs: Option<&dyn Blobs>,
+        deltas: &dyn DeltaSink,
+    ) -> Result<ModelReply, ModelError> {
+        let mut manner = self.manner.clone();
+        manner.has_older_form = self.has_older_form.load(Ordering::Relaxed);
+        match self.call_so(&manner, request, model, blobs, deltas).await {
+            Err(error) if request.output.is_some() && manner.is_refusal_of_form(&error) => {
+                self.has_older_form.store(true, Ordering::Relaxed);
+                manner.has_older_form = true;
+                self.call_so(&manner, request, model, blobs, deltas).await
+            }
+            done => done,
+        }
+    }
+
+    async fn call_so(
+        &self,
+        manner: &Manner,
         request: &ModelRequest,
         model: &str,
         blobs: Option<&dyn Blobs>,
@@ -146,8 +171,10 @@ impl Endpoint {
         let pictures = Pictures::of(request, blobs).await?;
         let about = self.about(model, until).await?;
         let (body, reader) = {
-            let origin = format!("{} {} {model}", self.dialect.name(), self.host);
-            let ask = Ask { request, model, origin, pictures: &pictures, manner: &self.manner, about };
+            // What is remembered of a request by its origin holds the form too.
+            let form = if manner.has_older_form { " json_object" } else { "" };
+            let origin = format!("{} {} {model}{form}", self.dialect.name(), self.host);
+            let ask = Ask { request, model, origin, pictures: &pictures, manner, about };
             let body = self.dialect.bytes(&ask);
             let body = body.map_err(|unfit| failure(ModelErrorKind::BadRequest, unfit.to_string(), false))?;
             (body, self.dialect.reader(&ask))

@@ -1,6 +1,7 @@
 //! In what endpoints of one dialect differ.
 
 use crate::settings::Settings;
+use errand_core::ModelError;
 use reqwest::Url;
 
 /// Whose endpoint it is.
@@ -21,6 +22,8 @@ pub(crate) struct Manner {
     pub(crate) shows_reasoning: bool,
     /// Tokens of context that Ollama is asked to keep room for.
     pub(crate) context_tokens: u64,
+    /// Whether a form is asked for as `json_object` with a schema beside it, for a server that knows no `json_schema`.
+    pub(crate) has_older_form: bool,
 }
 
 impl Manner {
@@ -34,7 +37,19 @@ impl Manner {
             host if host.ends_with(".azure.com") => House::Azure,
             _ => House::Other,
         };
-        Self { house, shows_reasoning: settings.reasoning_summaries, context_tokens: settings.ollama_context_tokens }
+        Self {
+            house,
+            shows_reasoning: settings.reasoning_summaries,
+            context_tokens: settings.ollama_context_tokens,
+            has_older_form: false,
+        }
+    }
+
+    /// True if a refusal says that of forms only `json_object` is known. llama-cpp-python's server (0.3.36, source read
+    /// 2026-11-21) says so with status 500, so the words decide.
+    pub(crate) fn is_refusal_of_form(&self, error: &ModelError) -> bool {
+        let says = |word: &str| error.message.contains(word);
+        self.house == House::Other && !self.has_older_form && says("response_format") && says("json_object")
     }
 
     /// True where a form of the answer and tools go together, as the vendor's documentation has it. Elsewhere a form

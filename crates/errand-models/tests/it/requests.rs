@@ -296,6 +296,39 @@ async fn the_form_of_an_answer_is_asked_for_as_each_vendor_has_it() {
     );
 }
 
+/// What llama-cpp-python's server (0.3.36) says of a form that it does not know.
+const FORM_UNKNOWN: &str = r#"{"error":{"message":"1 validation error:\n  {'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': \"Input should be 'text' or 'json_object'\", 'input': 'json_schema', 'ctx': {'expected': \"'text' or 'json_object'\"}}","type":"internal_server_error","param":null,"code":null}}"#;
+
+#[tokio::test]
+async fn a_server_that_knows_only_the_older_form_is_asked_in_it_from_then_on() {
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}});
+    let answers = Answer::chunks(&[exchange(Dialect::Chat).stream.as_bytes()], true);
+    let unknown = Answer::json("500 Internal Server Error", FORM_UNKNOWN);
+    let server = {
+        let unknown = unknown.clone();
+        Server::start(move |number| if number == 0 { unknown.clone() } else { answers.clone() }).await
+    };
+    let providers = Providers::new(&settings(&server.base, Dialect::Chat)).unwrap();
+    let request = asking_for(&schema, false);
+    providers.call(&request, &()).await.unwrap();
+    providers.call(&request, &()).await.unwrap();
+    let form = |request: &String| {
+        let body: Value = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
+        body["response_format"].clone()
+    };
+    let sent: Vec<Value> = server.requests().iter().map(form).collect();
+    let older = json!({"type": "json_object", "schema": schema});
+    assert_eq!(sent[0]["type"], "json_schema");
+    assert_eq!(sent[1..], [older.clone(), older]);
+
+    // Refused in both ways, it is told once, and not tried without end.
+    let server = Server::saying(unknown).await;
+    let providers = Providers::new(&settings(&server.base, Dialect::Chat)).unwrap();
+    let error = providers.call(&request, &()).await.unwrap_err();
+    assert!(error.message.contains("response_format"), "{error}");
+    assert_eq!(server.requests().len(), 2);
+}
+
 #[tokio::test]
 async fn a_form_that_would_keep_the_model_from_its_tools_is_told_in_words() {
     let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": true});
