@@ -7,7 +7,7 @@ use errand_core::{
     ModelReplied, ModelReply, Nonce, Observation, Outcome, Price, RequestedCall, RunConfig, RunId, RunLog, Sealed, Spent,
     Started, Timestamp, ToolDefinition, ToolSpec, Usage, Usd, UserMessage, Verdict, WhenExceeded,
 };
-use errand_engine::ports::{Blobs, Commit, DueEntry, Inbox, Message, Put, Queue, RunFilter, Store};
+use errand_engine::ports::{Assistants, Blobs, Commit, DueEntry, Inbox, Message, Put, Queue, RunFilter, Store};
 use std::sync::Arc;
 
 /// Runs, records and items to store: what they say does not matter, that they are right does.
@@ -435,6 +435,26 @@ pub async fn blobs(make: impl AsyncFn() -> Arc<dyn Blobs>) {
 
 /// A queue with its inboxes for steps and calls.
 pub type Queues = (Arc<dyn Queue>, Arc<dyn Inbox>, Arc<dyn Inbox>);
+
+/// What every place for assistants must do.
+pub async fn assistants(make: impl AsyncFn() -> Arc<dyn Assistants>) {
+    let kept = make().await;
+    assert_eq!((kept.newest("clerk").await.unwrap(), kept.get("clerk", 1).await.unwrap()), (0, None));
+    assert!(kept.put("clerk", 1, "one").await.unwrap());
+    assert!(!kept.put("clerk", 1, "another").await.unwrap(), "a version was written over");
+    assert_eq!(kept.get("clerk", 1).await.unwrap().as_deref(), Some("one"));
+    assert!(kept.put("clerk", 2, "").await.unwrap() && kept.put("baker", 1, "b\u{fc}cher").await.unwrap());
+    assert_eq!(kept.newest("clerk").await.unwrap(), 2);
+    assert_eq!(kept.names().await.unwrap(), ["baker", "clerk"]);
+    assert_eq!(kept.get("baker", 1).await.unwrap().as_deref(), Some("b\u{fc}cher"));
+    for name in ["", "..", "../clerk", "a/b", "a.b", "a\0b", &"a".repeat(65)] {
+        assert!(!kept.put(name, 1, "x").await.unwrap_or(false), "{name:?} was taken as a name");
+        assert_eq!(kept.get(name, 1).await.unwrap_or(None), None, "{name:?}");
+    }
+    let racing = (3..20).map(|_| kept.put("clerk", 3, "raced"));
+    let won = futures::future::join_all(racing).await.into_iter().filter(|won| *won.as_ref().unwrap()).count();
+    assert_eq!(won, 1, "several made the same version");
+}
 
 /// Everything a queue must do that needs no waiting.
 pub async fn queue(make: impl AsyncFn() -> Queues) {

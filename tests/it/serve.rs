@@ -211,3 +211,22 @@ fn parallel_background_runs_all_complete() {
         assert_eq!(last_text(&done), format!("It said: {}", number * 2), "{done}");
     }
 }
+
+#[test]
+fn a_model_may_be_an_assistant_that_is_kept() {
+    let user = User::new();
+    user.script("adds", &super::cli::one_call("calculate", "{ expression = \"40 + 2\" }"));
+    let clerk = "name = \"clerk\"\nmodel = \"scripted/adds\"\ntools = [\"calculate\"]\n[profile]\nrules = [\"Add up.\"]\n";
+    std::fs::write(user.path("clerk.toml"), clerk).unwrap();
+    user.expect(0, &["assistants", "add", "clerk.toml"]);
+    let server = Server::start(&user, &["--model", "scripted/hello"]);
+    let response = server.respond(json!({"model": "assistant/clerk", "input": "What is 40 + 2?"}));
+    assert_eq!(response["status"], "completed");
+    assert!(last_text(&response).contains("42"), "{response}");
+    let run = server.get(&format!("/v1/runs/{}/events", run_of(response["id"].as_str().unwrap())));
+    assert!(run.to_string().contains("\"clerk@1\""), "{run}");
+    for named in ["assistant/nobody", "assistant/../clerk", "assistant/clerk.toml", "assistant/"] {
+        let answer = server.post("/v1/responses", &json!({"model": named, "input": "x"}));
+        assert_eq!((answer.status, &answer.json()["error"]["param"]), (400, &json!("model")), "{named}");
+    }
+}

@@ -7,8 +7,8 @@ use errand_core::{RunConfig, ToolSpec};
 /// Turns the names of a request into what a run is pinned to.
 #[async_trait]
 pub trait Catalog: Send + Sync {
-    /// What a new run is pinned to if it asks for `model`, with no tools and no form of the answer yet. `None`: the model
-    /// that serves whoever names none.
+    /// What a new run is pinned to if it asks for `model`: the name of a model, or of an assistant, which brings tools and
+    /// perhaps a form of the answer. `None`: what serves whoever names none.
     ///
     /// # Errors
     /// What is wrong with the name, in words for the caller; `param` is left open.

@@ -141,6 +141,18 @@ pub(crate) struct RunOptions {
     /// Folder with tools of your own; may be given several times [variable: ERRAND_TOOL_DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) tool_dir: Vec<PathBuf>,
+    /// What the assistant says, where a flag says nothing
+    #[arg(skip)]
+    pub(crate) lists: Lists,
+}
+
+/// Lists of an assistant. An empty one is none of the kind, where a flag that is left out says nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Lists {
+    pub(crate) fallbacks: Option<Vec<String>>,
+    pub(crate) summarizers: Option<Vec<String>>,
+    pub(crate) tools: Option<Vec<String>>,
+    pub(crate) approve: Option<Vec<String>>,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,9 @@
 //! What names in a request to `errand serve` stand for: the same settings that `errand run` goes by.
 
+use crate::args::{Global, RunOptions};
+use crate::commands::assistants::{self, Found};
 use crate::commands::start;
-use crate::config::Config;
+use crate::config::{Config, Process};
 use crate::error::Error;
 use crate::host::Host;
 use crate::toolbox::Toolbox;
@@ -11,9 +13,16 @@ use errand_core::{ModelChoice, RunConfig, ToolSpec};
 use errand_models::Providers;
 use std::sync::Arc;
 
+/// What names of assistants begin with where models are named too.
+const ASSISTANT: &str = "assistant/";
+
 /// The names of one server.
 pub(crate) struct Names {
+    global: Global,
+    options: RunOptions,
+    /// The settings, with those of the server's own assistant if it has one.
     config: Config,
+    assistant: Option<Found>,
     models: Arc<Providers>,
     tools: Arc<Toolbox>,
     /// Who answers where no model is named.
@@ -21,13 +30,46 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn new(config: &Config, host: &Host, model: ModelChoice) -> Self {
-        Self { config: config.clone(), models: Arc::clone(&host.models), tools: Arc::clone(&host.tools), model }
+    pub(crate) fn new(
+        global: &Global,
+        options: &RunOptions,
+        config: &Config,
+        assistant: Option<Found>,
+        host: &Host,
+        model: ModelChoice,
+    ) -> Self {
+        let (models, tools) = (Arc::clone(&host.models), Arc::clone(&host.tools));
+        Self { global: global.clone(), options: options.clone(), config: config.clone(), assistant, models, tools, model }
+    }
+
+    /// What a run is pinned to that asks for an assistant: as `errand run --assistant` has it.
+    async fn assisted(&self, named: &str) -> Result<RunConfig, Error> {
+        if named.contains('/') || named.ends_with(".toml") {
+            return Err(Error::new("assistant_not_found", "a request names an assistant that is kept, and no file"));
+        }
+        let found = assistants::find(&self.config.data, named).await?;
+        let config = Config::resolve(&self.global, &assistants::under(&self.options, &found.assistant), &Process)?;
+        let model = match &config.model {
+            Some(name) => start::model_choice(&*self.models, name)?,
+            None => self.model.clone(),
+        };
+        self.pinned(&config, model, Some(&found)).await
+    }
+
+    /// With the tools of the assistant; a request adds its own.
+    async fn pinned(&self, config: &Config, model: ModelChoice, found: Option<&Found>) -> Result<RunConfig, Error> {
+        let mut tools = match found.and_then(|found| found.assistant.tools.as_ref()) {
+            Some(_) => self.tools.offer(config.tools.as_deref()).await?,
+            None => Vec::new(),
+        };
+        start::ask_first_of(&mut tools, &config.approve)?;
+        start::pinned(config, &*self.models, model, tools, found)
     }
 
     /// Tools that requests may name: all, or those that the settings name.
     fn allowed(&self, name: &str) -> bool {
-        self.config.tools.as_ref().is_none_or(|tools| tools.iter().any(|tool| tool == name))
+        let covers = |tool: &String| tool == name || tool.strip_suffix('*').is_some_and(|start| name.starts_with(start));
+        self.config.tools.as_ref().is_none_or(|tools| tools.iter().any(covers))
     }
 }
 
@@ -35,11 +77,14 @@ impl Names {
 impl Catalog for Names {
     /// The one place where a name becomes what a run is pinned to.
     async fn config(&self, model: Option<&str>) -> Result<RunConfig, Failure> {
+        if let Some(name) = model.and_then(|name| name.strip_prefix(ASSISTANT)) {
+            return self.assisted(name).await.map_err(|error| named(error, 400));
+        }
         let model = match model {
             None => self.model.clone(),
             Some(name) => start::model_choice(&*self.models, name).map_err(|error| named(error, 400))?,
         };
-        start::pinned(&self.config, &*self.models, model, Vec::new()).map_err(|error| named(error, 500))
+        self.pinned(&self.config, model, self.assistant.as_ref()).await.map_err(|error| named(error, 500))
     }
 
     async fn tools(&self, names: &[String]) -> Result<Vec<ToolSpec>, Failure> {
@@ -56,7 +101,7 @@ impl Catalog for Names {
     fn tool_like(&self, name: &str) -> Option<String> {
         let own = match name {
             "code_interpreter" => "python",
-            "web_search" => "search",
+            "web_search" if self.config.search.is_some() => "search",
             _ => return None,
         };
         let known = self.allowed(own) && self.tools.names().iter().any(|name| name == own);
@@ -79,7 +124,7 @@ impl Catalog for Names {
 /// A name that cannot be used is the caller's to change; all else is the server's.
 fn named(error: Error, unknown: u16) -> Failure {
     let status = match &*error.code {
-        "model_unknown" => unknown,
+        "model_unknown" | "assistant_not_found" | "assistant_name_invalid" => unknown,
         "unknown_tool" | "tool_named_twice" | "model_bad_request" => 400,
         "model_auth" => 503,
         _ => 500,

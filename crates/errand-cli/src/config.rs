@@ -170,23 +170,25 @@ impl Config {
             active_ms: active(given(&options.max_time, "ERRAND_MAX_TIME", &file.max_time))?,
             pause: options.pause_at_budget || file.pause_at_budget,
         };
-        let list = |flag: &[String], name: &str, filed: &Option<Vec<String>>| {
-            let flag = (!flag.is_empty()).then(|| flag.to_vec());
+        let lists = &options.lists;
+        let list = |flag: &[String], own: &Option<Vec<String>>, name: &str, filed: &Option<Vec<String>>| {
+            let flag = (!flag.is_empty()).then(|| flag.to_vec()).or_else(|| own.clone());
             flag.or_else(|| variable(name).map(|text| text.split(',').map(|tool| tool.trim().to_owned()).collect()))
                 .or_else(|| filed.clone())
         };
         Ok(Self {
             data: data_folder(global, &file, environment)?,
             model: given(&options.model, "ERRAND_MODEL", &file.model),
-            fallbacks: list(&options.fallback, "ERRAND_FALLBACKS", &file.fallbacks).unwrap_or_default(),
-            summarizers: list(&options.summarizer, "ERRAND_SUMMARIZERS", &file.summarizers).unwrap_or_default(),
+            fallbacks: list(&options.fallback, &lists.fallbacks, "ERRAND_FALLBACKS", &file.fallbacks).unwrap_or_default(),
+            summarizers: list(&options.summarizer, &lists.summarizers, "ERRAND_SUMMARIZERS", &file.summarizers)
+                .unwrap_or_default(),
             assistant: given(&options.assistant, "ERRAND_ASSISTANT", &file.assistant),
             output_schema: options.output_schema.clone(),
             models: model_settings(options, &file, environment)?,
             budget,
-            approve: approve(list(&options.approve, "ERRAND_APPROVE", &file.approve)),
-            tools: list(&options.tools, "ERRAND_TOOLS", &file.tools),
-            allow_addresses: list(&global.allow_address, "ERRAND_ALLOW_ADDRESSES", &file.allow_addresses)
+            approve: approve(list(&options.approve, &lists.approve, "ERRAND_APPROVE", &file.approve)),
+            tools: list(&options.tools, &lists.tools, "ERRAND_TOOLS", &file.tools),
+            allow_addresses: list(&global.allow_address, &None, "ERRAND_ALLOW_ADDRESSES", &file.allow_addresses)
                 .unwrap_or_default(),
             tool_dirs: tool_dirs(options, &file, environment),
             secret_files: file.secrets.clone(),

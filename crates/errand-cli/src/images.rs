@@ -7,7 +7,7 @@ use errand_store_local::LocalBlobs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Longest image taken, in bytes: what providers take at most.
+/// Most bytes of all images together: about what providers take in a request.
 const BYTES_MAX: u64 = 20 << 20;
 
 /// Most images of one task.
@@ -25,7 +25,15 @@ pub(crate) fn keep(blobs: &LocalBlobs, paths: &[PathBuf]) -> Result<Vec<Image>, 
         let sha256 = blobs.put_blocking(&bytes)?;
         Ok(Image { media_type: media_type.to_owned(), bytes: bytes.len() as u64, sha256 })
     };
-    paths.iter().map(one).collect()
+    let images: Vec<Image> = paths.iter().map(one).collect::<Result<_, Error>>()?;
+    let bytes: u64 = images.iter().map(|image| image.bytes).sum();
+    match bytes > BYTES_MAX {
+        true => Err(Error::new(
+            "image_unusable",
+            format!("the images have {bytes} bytes together, at most {BYTES_MAX} are taken"),
+        )),
+        false => Ok(images),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

@@ -43,6 +43,10 @@ pub struct Head {
     pub raised: Allowance,
 }
 
+fn is_none(number: &u64) -> bool {
+    *number == 0
+}
+
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
@@ -198,6 +202,20 @@ impl Due {
     }
 }
 
+impl Head {
+    /// Goes over to the next model for `task`, which counts and fails by itself.
+    pub(crate) fn fall_back(&mut self, task: ModelTask) {
+        self.faults.model = 0;
+        match task {
+            ModelTask::Turn => {
+                self.model += 1;
+                self.context.recount();
+            }
+            ModelTask::Compact { .. } => self.summarizer += 1,
+        }
+    }
+}
+
 impl CallState {
     /// When the clock alone ends this state.
     pub fn deadline(&self) -> Option<Timestamp> {
@@ -220,6 +238,9 @@ pub struct Totals {
     pub cached_tokens: u64,
     /// Output tokens.
     pub output_tokens: u64,
+    /// The part of them that summaries took: nobody was answered with it.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub summary_tokens: u64,
     /// Model turns.
     pub steps: u32,
     /// Tool calls that were accepted.
@@ -228,6 +249,13 @@ pub struct Totals {
     pub active_ms: u64,
     /// Time in sandboxes, in milliseconds.
     pub sandbox_ms: u64,
+}
+
+impl Totals {
+    /// Output tokens of turns: what a caller's bound on the answer is held against.
+    pub fn said_tokens(&self) -> u64 {
+        self.output_tokens.saturating_sub(self.summary_tokens)
+    }
 }
 
 /// Size of the conversation: the part a provider has counted, and what came after it.

@@ -150,7 +150,7 @@ impl Run {
         let limits = &self.config.limits;
         match self.head.due {
             Due::Model { max_output_tokens, .. } if limits.answer_tokens > 0 => {
-                max_output_tokens >= limits.answer_tokens.saturating_sub(self.head.totals.output_tokens)
+                max_output_tokens >= limits.answer_tokens.saturating_sub(self.head.totals.said_tokens())
             }
             _ => false,
         }
@@ -193,9 +193,9 @@ impl Run {
         let limits = &config.limits;
         let output_left = match limits.answer_tokens {
             0 => u64::MAX,
-            bound => bound.saturating_sub(head.totals.output_tokens),
+            bound => bound.saturating_sub(head.totals.said_tokens()),
         };
-        if output_left == 0 {
+        if output_left == 0 && task == ModelTask::Turn {
             return end_at(head, BudgetBound::OutputTokens);
         }
         let model = config.model_for(head, task);

@@ -78,10 +78,16 @@ impl RunLog {
         if bytes > self.run.config.limits.kept_turn_bytes { self.run.number } else { turn - 1 }
     }
 
-    /// The event of a summarizer's reply.
-    pub fn compact(&self, request: crate::Hash, reply: crate::ModelReply) -> Compacted {
+    /// The event of a summarizer's reply to `request`.
+    pub fn compact(&self, request: &ModelRequest, reply: crate::ModelReply) -> Compacted {
         let through = self.summary_ends();
-        let mut messages = vec![self.started().opening(), summary(&reply.text)];
+        // The first are the instructions of the run, which every request has.
+        let rules = request.messages.iter().skip(1).filter_map(|message| match message {
+            Message::System { text } => Some(text.clone()),
+            _ => None,
+        });
+        let rules: Vec<String> = rules.collect();
+        let mut messages = self.shortened(&rules, &reply);
         self.say(through, self.run.number, &mut messages);
         let images = messages.iter().map(|message| message.images().len()).sum::<usize>();
         let size = TextSize {
@@ -89,7 +95,7 @@ impl RunLog {
             messages: messages.len() as u64,
             images: u32::try_from(images).unwrap_or(u32::MAX),
         };
-        Compacted { request, reply, through, size }
+        Compacted { request: request.digest(), reply, rules, through, size }
     }
 
     /// The conversation as it was after record `last`, shortened where it was by then.
@@ -99,8 +105,16 @@ impl RunLog {
             self.say(1, last, &mut messages);
             return messages;
         };
-        let mut messages = vec![self.started().opening(), summary(&compacted.reply.text)];
+        let mut messages = self.shortened(&compacted.rules, &compacted.reply);
         self.say(compacted.through, last, &mut messages);
+        messages
+    }
+
+    /// What stands in the place of all that a summary covers.
+    fn shortened(&self, rules: &[String], summary: &crate::ModelReply) -> Vec<Message> {
+        let mut messages: Vec<Message> = rules.iter().map(|text| Message::System { text: text.clone() }).collect();
+        messages.push(self.started().opening());
+        messages.push(self::summary(summary));
         messages
     }
 
@@ -195,8 +209,9 @@ pub fn unanswered(messages: &[Message]) -> Vec<(String, String)> {
     open
 }
 
-fn summary(text: &str) -> Message {
-    Message::user(format!("{SUMMARY_NOTE}\n{}", text.trim()))
+fn summary(reply: &crate::ModelReply) -> Message {
+    let cut = if reply.finish == crate::Finish::Length { "\n[… cut off here]" } else { "" };
+    Message::user(format!("{SUMMARY_NOTE}\n{}{cut}", reply.text.trim()))
 }
 
 /// The message with no text longer than a summarizer needs to see.

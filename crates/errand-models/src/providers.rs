@@ -134,7 +134,8 @@ impl Providers {
         let own = self.prices.get(name).copied();
         // A server on this machine that wants a key may be a gateway to one that wants money.
         let free = (endpoint.is_loopback() && !endpoint.has_key()).then_some(Price::FREE);
-        let image_tokens = listed.and_then(|listed| listed.image_tokens);
+        // One that is known to take no images has none to count.
+        let image_tokens = listed.and_then(|listed| if listed.images { listed.image_tokens } else { Some(0) });
         ModelFacts {
             image_tokens: image_tokens.unwrap_or_else(|| endpoint.image_tokens()),
             price: own.or(free).or(listed.map(|listed| listed.price)),

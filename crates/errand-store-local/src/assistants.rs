@@ -4,9 +4,9 @@
 use crate::Error;
 use async_trait::async_trait;
 use errand_engine::ports::{self, PortError};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Longest text kept, in bytes.
@@ -38,20 +38,17 @@ impl LocalAssistants {
             move |error| Error::writing(action, &path, error)
         };
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(failed("make", &folder))?;
-        // Written aside and linked into place: a name that is there holds a whole text, whatever dies in between.
-        let aside = folder.join(format!(".{version}.{}", std::process::id()));
+        // Written aside and moved into place: a name that is there holds a whole text, whatever dies in between.
         let path = folder.join(format!("{version}.toml"));
-        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside);
-        let written = written.and_then(|mut file| {
+        let written = tempfile::Builder::new().prefix(".").tempfile_in(&folder).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
-            file.sync_all()
+            file.as_file().sync_all()?;
+            Ok(file)
         });
-        let linked = written.and_then(|()| fs::hard_link(&aside, &path));
-        let _ = fs::remove_file(&aside);
-        match linked {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
-            Err(error) => return Err(Error::writing("write", &path, error)),
+        match written.map_err(failed("write", &path))?.persist_noclobber(&path) {
+            Ok(_) => {}
+            Err(error) if error.error.kind() == ErrorKind::AlreadyExists => return Ok(false),
+            Err(error) => return Err(Error::writing("write", &path, error.error)),
         }
         for folder in [&folder, &self.folder] {
             File::open(folder).and_then(|opened| opened.sync_all()).map_err(failed("sync", folder))?;
@@ -64,6 +61,9 @@ impl LocalAssistants {
         let path = folder.join(format!("{version}.toml"));
         let mut text = String::new();
         match File::open(&path).and_then(|file| file.take(BYTES_MAX + 1).read_to_string(&mut text)) {
+            Ok(_) if text.len() as u64 > BYTES_MAX => {
+                Err(Error::reading("read", &path, std::io::Error::other("it is longer than any assistant")))
+            }
             Ok(_) => Ok(Some(text)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::reading("read", &path, error)),

@@ -65,6 +65,16 @@ fn an_assistant_is_kept_in_versions_and_a_run_is_pinned_to_one() {
 }
 
 #[test]
+fn an_empty_list_is_none_of_the_kind() {
+    let user = user();
+    std::fs::write(user.path("bare.toml"), "name = \"bare\"\nmodel = \"scripted/adds\"\ntools = []\n").unwrap();
+    user.expect(0, &["run", "x", "--assistant", "bare.toml"]);
+    assert_eq!(events(&user)[0]["tools"], serde_json::json!([]));
+    user.expect(0, &["run", "x", "--assistant", "bare.toml", "--tools", "calculate"]);
+    assert_eq!(events(&user)[0]["tools"], serde_json::json!(["calculate"]));
+}
+
+#[test]
 fn the_model_is_told_who_it_is_and_a_flag_goes_first() {
     let user = user();
     let file = user.path("clerk.toml");

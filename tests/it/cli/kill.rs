@@ -46,6 +46,7 @@ impl Counter {
 }
 
 /// Reads one request, counts it, answers. `None` once the client is gone.
+#[expect(clippy::disallowed_methods, reason = "a server that takes its time")]
 fn answer(stream: &TcpStream, counts: &Mutex<BTreeMap<String, u32>>) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let (mut key, mut length) = (String::new(), 0);
@@ -113,6 +114,7 @@ fn resolve(user: &User, run: &str, counter: &Counter, resolved: &mut BTreeSet<St
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the instant of a kill is left to the clock on purpose")]
 fn no_kill_loses_a_run_or_doubles_an_effect() {
     let (user, counter) = (User::new(), Counter::serve());
     user.script("pays", &script(counter.address));

@@ -47,11 +47,13 @@ fn allowed(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
         let message = "the Host header names no address of this machine: ask under 127.0.0.1 or localhost";
         return Err(Failure::new(403, "host_refused", message));
     }
+    // Other programs of this machine serve pages too, so a loopback name is not enough: it must be this very server.
+    let own = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let from_here = |origin: &HeaderValue| {
         let (_, host) = origin.to_str().ok()?.split_once("://")?;
-        is_loopback(host).then_some(())
+        host.eq_ignore_ascii_case(own).then_some(())
     };
-    let cross = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    let cross = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
     if cross || headers.get_all(header::ORIGIN).iter().any(|origin| from_here(origin).is_none()) {
         let message = "web pages of other origins may not use this server";
         return Err(Failure::new(403, "origin_refused", message));

@@ -139,7 +139,10 @@ async fn config(
     shown: &Shown,
 ) -> Result<RunConfig, Failure> {
     let mut config = api.catalog.config(model).await.map_err(|failure| failure.at("model"))?;
-    config.tools = tools::specs(wanted, &*api.catalog).await?;
+    // A tool of the request goes before one of the same name that comes with what it asks for.
+    let own = std::mem::replace(&mut config.tools, tools::specs(wanted, &*api.catalog).await?);
+    let fresh = own.into_iter().filter(|tool| config.tool(&tool.definition.name).is_none()).collect::<Vec<_>>();
+    config.tools.splice(0..0, fresh);
     if let Some(instructions) = shown.instructions.as_deref().filter(|text| !text.trim().is_empty()) {
         if instructions.len() as u64 > config.limits.task_bytes {
             return Err(invalid("instructions", format!("they are longer than {} bytes", config.limits.task_bytes)));

@@ -12,6 +12,9 @@ use serde_json::Value;
 const ITEMS_MAX: usize = 4_096;
 /// Longest text of an input, all items together, in bytes.
 const TEXT_BYTES: u64 = 8 << 20;
+/// Most bytes of all images of an input: about what providers take in a request.
+const IMAGE_BYTES_MAX: usize = 20 << 20;
+
 /// Most images of an input.
 const IMAGES_MAX: usize = 50;
 
@@ -119,6 +122,10 @@ impl Input {
                     }
                     if self.images.len() > IMAGES_MAX {
                         return Err(invalid(&path, format!("at most {IMAGES_MAX} images are taken")));
+                    }
+                    if self.images.iter().map(Vec::len).sum::<usize>() > IMAGE_BYTES_MAX {
+                        let most = format!("all images together have at most {} MiB", IMAGE_BYTES_MAX >> 20);
+                        return Err(invalid(&path, most));
                     }
                 }
                 texts.join("\n")

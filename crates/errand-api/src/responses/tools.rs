@@ -112,24 +112,26 @@ pub(crate) async fn specs(wanted: Vec<Wanted>, catalog: &dyn Catalog) -> Result<
     let mut specs: Vec<ToolSpec> = Vec::new();
     for (index, wanted) in wanted.into_iter().enumerate() {
         let at = |failure: Failure| failure.at(format!("tools[{index}]"));
-        let spec = match wanted {
-            Wanted::Function(spec) => *spec,
+        let named = match wanted {
+            Wanted::Function(spec) => vec![*spec],
             Wanted::Own { name } => own(catalog, name).await.map_err(at)?,
             Wanted::Like { name, index } => {
                 let like = catalog.tool_like(&name).ok_or_else(|| unsupported_tool(index, &name))?;
                 own(catalog, like).await.map_err(at)?
             }
         };
-        if specs.iter().any(|known| known.definition.name == spec.definition.name) {
-            let name = &spec.definition.name;
-            return Err(at(Failure::bad("tool_named_twice", format!("there are two tools called `{name}`"))));
+        for spec in named {
+            if specs.iter().any(|known| known.definition.name == spec.definition.name) {
+                let name = &spec.definition.name;
+                return Err(at(Failure::bad("tool_named_twice", format!("there are two tools called `{name}`"))));
+            }
+            specs.push(spec);
         }
-        specs.push(spec);
     }
     Ok(specs)
 }
 
-async fn own(catalog: &dyn Catalog, name: String) -> Result<ToolSpec, Failure> {
-    let mut specs = catalog.tools(&[name]).await?;
-    specs.pop().ok_or_else(|| Failure::new(500, "internal", "the server knows the tool and cannot give it"))
+/// One tool, or all of a server of tools that `NAME_*` names.
+async fn own(catalog: &dyn Catalog, name: String) -> Result<Vec<ToolSpec>, Failure> {
+    catalog.tools(&[name]).await
 }

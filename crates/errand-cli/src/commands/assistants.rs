@@ -1,7 +1,7 @@
 //! `errand assistants`: those that are kept, in versions; and finding the one that a run is to begin with.
 
 use super::Context;
-use crate::args::{AssistantAction, Assistants as Args, RunOptions};
+use crate::args::{AssistantAction, Assistants as Args, Lists, RunOptions};
 use crate::assistant::{self, Assistant, BYTES_MAX};
 use crate::config::Config;
 use crate::error::{Error, Exit};
@@ -64,21 +64,21 @@ pub(crate) async fn find(config_data: &Path, named: &str) -> Result<Found, Error
 
 /// The options of a run with what the assistant says where they say nothing.
 pub(crate) fn under(options: &RunOptions, assistant: &Assistant) -> RunOptions {
-    let list = |flag: &Vec<String>, own: &Option<Vec<String>>| {
-        if flag.is_empty() { own.clone().unwrap_or_default() } else { flag.clone() }
+    let lists = Lists {
+        fallbacks: assistant.fallbacks.clone(),
+        summarizers: assistant.summarizers.clone(),
+        tools: assistant.tools.clone(),
+        approve: assistant.approve.clone(),
     };
     let budget = &assistant.budget;
     RunOptions {
         model: options.model.clone().or_else(|| assistant.model.clone()),
-        fallback: list(&options.fallback, &assistant.fallbacks),
-        summarizer: list(&options.summarizer, &assistant.summarizers),
-        tools: list(&options.tools, &assistant.tools),
-        approve: list(&options.approve, &assistant.approve),
         budget: options.budget.clone().or_else(|| budget.usd.clone()),
         budget_tokens: options.budget_tokens.clone().or_else(|| budget.tokens.clone()),
         max_steps: options.max_steps.clone().or_else(|| budget.steps.clone()),
         max_time: options.max_time.clone().or_else(|| budget.time.clone()),
         pause_at_budget: options.pause_at_budget || budget.pause,
+        lists,
         ..options.clone()
     }
 }

@@ -1,7 +1,7 @@
 //! What each command does. [`dispatch`] is the whole list.
 
 mod act;
-mod assistants;
+pub(crate) mod assistants;
 mod bench;
 mod bundles;
 mod chat;

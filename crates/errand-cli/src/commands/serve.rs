@@ -1,8 +1,9 @@
 //! `errand serve`: the API, the workers and the boxes in one process over the data folder.
 
+use super::assistants::{self, Found};
 use super::run::{failed, say, tell_others};
 use super::{Context, command_line, start};
-use crate::args::Serve;
+use crate::args::{RunOptions, Serve};
 use crate::catalog::Names;
 use crate::config::Config;
 use crate::error::{Error, Exit};
@@ -25,11 +26,11 @@ const LISTEN: &str = "127.0.0.1:8080";
 
 /// `errand serve`.
 pub(super) async fn serve(context: &Context, args: Serve) -> Result<Exit, Error> {
-    let config = Config::resolve(&context.global, &args.options, &context.environment())?;
+    let (config, assistant) = assistants::resolve(context, &args.options).await?;
     let listen = args.listen.as_deref().or(config.listen.as_deref()).unwrap_or(LISTEN);
     let listener = bind(address(listen)?).await?;
     let mut host = Host::open(&config, &command_line("serve"))?;
-    match attend(context, &config, &mut host, listener).await {
+    match attend(context, &args.options, &config, assistant, &mut host, listener).await {
         Ok(()) => {
             host.close().await?;
             Ok(Exit::Done)
@@ -39,11 +40,18 @@ pub(super) async fn serve(context: &Context, args: Serve) -> Result<Exit, Error>
 }
 
 /// Serves until the process is asked to stop.
-async fn attend(context: &Context, config: &Config, host: &mut Host, listener: TcpListener) -> Result<(), Error> {
+async fn attend(
+    context: &Context,
+    options: &RunOptions,
+    config: &Config,
+    assistant: Option<Found>,
+    host: &mut Host,
+    listener: TcpListener,
+) -> Result<(), Error> {
     let mut signals = Signals::listen().map_err(|error| Error::new("engine_stopped", format!("no signals: {error}")))?;
     let chosen = start::choose(config, &*host.models).await?;
     let model = chosen.model.name.clone();
-    let names = Names::new(config, host, chosen.model);
+    let names = Names::new(&context.global, options, config, assistant, host, chosen.model);
     host.start().await?;
     let broken = Broken::default();
     let feed = Feed::default();

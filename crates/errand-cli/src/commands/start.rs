@@ -77,22 +77,16 @@ pub(crate) async fn run_config(
 ) -> Result<RunConfig, Error> {
     let mut tools = host.tools.offer(config.tools.as_deref()).await?;
     ask_first(&mut tools, &config.approve)?;
-    let base = pinned(config, &*host.models, model, tools)?;
-    let instructions = assistant.map_or(base.instructions.clone(), |found| found.assistant.instructions(&base.instructions));
-    Ok(RunConfig {
-        instructions,
-        output: output(config, assistant)?,
-        assistant: assistant.map(|found| found.reference.clone()),
-        ..base
-    })
+    pinned(config, &*host.models, model, tools, assistant)
 }
 
-/// What a run with these tools is pinned to, whoever does it.
+/// What a run with these tools is pinned to.
 pub(crate) fn pinned(
     config: &Config,
     models: &dyn Models,
     model: ModelChoice,
     tools: Vec<ToolSpec>,
+    assistant: Option<&Found>,
 ) -> Result<RunConfig, Error> {
     let others = |names: &[String]| names.iter().map(|name| model_choice(models, name)).collect::<Result<Vec<_>, _>>();
     let (fallbacks, summarizers) = (others(&config.fallbacks)?, others(&config.summarizers)?);
@@ -101,16 +95,17 @@ pub(crate) fn pinned(
     if let Some((bound, what)) = unbounded(&budget, &model) {
         tracing::info!(bound, what, "the run has no such bound");
     }
+    let base = INSTRUCTIONS.trim_end();
     Ok(RunConfig {
         model,
         fallbacks,
         summarizers,
-        instructions: INSTRUCTIONS.trim_end().to_owned(),
+        instructions: assistant.map_or(base.to_owned(), |found| found.assistant.instructions(base)),
         tools,
         limits: Limits::default(),
         budget,
-        output: None,
-        assistant: None,
+        output: output(config, assistant)?,
+        assistant: assistant.map(|found| found.reference.clone()),
     })
 }
 

@@ -61,6 +61,7 @@ pub(super) struct Search {
 pub(super) struct Dollars {
     input: f64,
     cached_input: Option<f64>,
+    cache_write: Option<f64>,
     output: f64,
 }
 
@@ -68,7 +69,8 @@ impl Dollars {
     pub(super) fn nanos(self) -> Option<Price> {
         let nanos = |dollars: f64| (0.0..=1e6).contains(&dollars).then(|| (dollars * 1e9).round() as u64);
         Some(Price {
-            input: nanos(self.input)?,
+            // Which tokens a provider writes to its cache is its own affair: the dearer of both is the price of input.
+            input: nanos(self.input)?.max(nanos(self.cache_write.unwrap_or(self.input))?),
             cached_input: nanos(self.cached_input.unwrap_or(self.input))?,
             output: nanos(self.output)?,
         })

@@ -8,6 +8,9 @@ pub struct Compacted {
     pub request: Hash,
     /// What it said: the summary.
     pub reply: ModelReply,
+    /// What was said as rules by whoever began the runs: it is kept word for word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
     /// The last record that the summary covers. What came after it is sent as it was said.
     pub through: u64,
     /// Size of the conversation from now on, without instructions and tools.
@@ -27,9 +30,9 @@ pub struct TextSize {
 }
 
 impl Compacted {
-    /// True if a reply can serve as a summary.
+    /// True if a reply can serve as a summary; one that was cut off is better than none.
     pub fn is_summary(reply: &ModelReply) -> bool {
-        reply.finish == Finish::Stop && !reply.text.trim().is_empty()
+        reply.finish != Finish::Refused && !reply.text.trim().is_empty()
     }
 
     pub(crate) fn apply(&self, run: &Run, head: &mut Head) -> Result<(), Rejection> {
@@ -40,6 +43,7 @@ impl Compacted {
             let totals = &mut head.totals;
             totals.cached_tokens = totals.cached_tokens.saturating_add(usage.cached_input_tokens);
             totals.output_tokens = totals.output_tokens.saturating_add(usage.output_tokens);
+            totals.summary_tokens = totals.summary_tokens.saturating_add(usage.output_tokens);
         }
         head.faults.model = 0;
         if !Compacted::is_summary(&self.reply) {
@@ -65,6 +69,9 @@ impl Compacted {
             );
             run.end(head, Status::Failed { code: "model_malformed".to_owned(), message });
         } else {
+            if run.config.has_fallback(head, task) {
+                head.fall_back(task);
+            }
             run.model_due_for(head, task, None);
         }
         Ok(())

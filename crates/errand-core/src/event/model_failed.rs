@@ -25,7 +25,7 @@ impl ModelFailed {
         } else if let Some(task) = self.shorter(head, task) {
             run.model_due_for(head, task, None);
         } else if fallback {
-            fall_back(head, task);
+            head.fall_back(task);
             run.model_due_for(head, task, None);
         } else {
             let tries =
@@ -54,17 +54,5 @@ impl ModelFailed {
         let base = doubled.min(limits.backoff_ms_max);
         let spread = u64::from(run.hash.0[0]) * (base / 2) / 255;
         self.error.retry_after_ms.map_or(base / 2 + spread, |asked| asked.max(base / 2).min(RETRY_AFTER_MS_MAX) + spread)
-    }
-}
-
-/// Goes over to the next model for `task`, which counts and fails by itself.
-fn fall_back(head: &mut Head, task: ModelTask) {
-    head.faults.model = 0;
-    match task {
-        ModelTask::Turn => {
-            head.model += 1;
-            head.context.recount();
-        }
-        ModelTask::Compact { .. } => head.summarizer += 1,
     }
 }

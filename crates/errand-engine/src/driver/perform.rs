@@ -26,7 +26,7 @@ impl Driver {
         Some(match answer {
             Ok(reply) if task != ModelTask::Turn => {
                 let spent = cost(log, &reply);
-                (Event::Compacted(Box::new(log.compact(request.digest(), reply))), spent)
+                (Event::Compacted(Box::new(log.compact(request, reply))), spent)
             }
             Ok(reply) => {
                 let spent = cost(log, &reply);

@@ -1,6 +1,6 @@
 use super::{TestWorld, conformance, own};
-use crate::{LocalQueue, QueueLimits};
-use errand_engine::ports::{Blobs, Inbox, Queue, Store};
+use crate::{LocalAssistants, LocalQueue, QueueLimits};
+use errand_engine::ports::{Assistants, Blobs, Inbox, Queue, Store};
 use std::sync::{Arc, Mutex};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,6 +21,12 @@ async fn the_blobs_conform() {
     let folder = tempfile::tempdir().unwrap();
     let opened = own(folder.path(), &TestWorld::new()).unwrap();
     conformance::blobs(async || Arc::clone(opened.blobs()) as Arc<dyn Blobs>).await;
+}
+
+#[tokio::test]
+async fn the_assistants_conform() {
+    let folder = tempfile::tempdir().unwrap();
+    conformance::assistants(async || Arc::new(LocalAssistants::of(folder.path())) as Arc<dyn Assistants>).await;
 }
 
 #[tokio::test]
