@@ -219,7 +219,7 @@ fn a_model_may_be_an_assistant_that_is_kept() {
     let clerk = "name = \"clerk\"\nmodel = \"scripted/adds\"\ntools = [\"calculate\"]\n[profile]\nrules = [\"Add up.\"]\n";
     std::fs::write(user.path("clerk.toml"), clerk).unwrap();
     user.expect(0, &["assistants", "add", "clerk.toml"]);
-    let server = Server::start(&user, &["--model", "scripted/hello"]);
+    let server = Server::start(&user, &[]);
     let response = server.respond(json!({"model": "assistant/clerk", "input": "What is 40 + 2?"}));
     assert_eq!(response["status"], "completed");
     assert!(last_text(&response).contains("42"), "{response}");

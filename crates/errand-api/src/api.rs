@@ -36,6 +36,8 @@ pub struct Parts {
 pub struct Limits {
     /// Longest body, in bytes. Longer: `body_too_large`.
     pub body_bytes: u64,
+    /// Longest time for a whole body. Longer: `body_too_slow`.
+    pub body: Duration,
     /// Longest pause within a body. Longer: `body_too_slow`.
     pub body_idle: Duration,
     /// Longest time until a request's head is there. Longer: the connection is closed.
@@ -52,7 +54,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 32 << 20,
-            body_idle: Duration::from_secs(30),
+            body: Duration::from_secs(60),
+            body_idle: Duration::from_secs(15),
             head: Duration::from_secs(10),
             connections: 512,
             // Clients give up after ten minutes unless they are told otherwise (openai-python 3.52.0).

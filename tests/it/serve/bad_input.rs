@@ -110,6 +110,8 @@ fn what_cannot_be_used_is_refused_by_name() {
         ("POST", "/v1/responses", "host: evil.example\r\n", b"{}", 403, "host_refused"),
         ("POST", "/v1/responses", "origin: https://evil.example\r\n", b"{}", 403, "origin_refused"),
         ("POST", "/v1/responses", "origin: null\r\n", b"{}", 403, "origin_refused"),
+        ("POST", "/v1/responses", "origin: http://127.0.0.1:1\r\n", b"{}", 403, "origin_refused"),
+        ("POST", "/v1/responses", "sec-fetch-site: same-site\r\n", b"{}", 403, "origin_refused"),
         ("GET", "/v1/responses", "", b"", 405, "method_not_allowed"),
         ("GET", "/v1/responses/resp_x", "", b"", 404, "response_not_found"),
         ("GET", "/v1/responses/resp_x?strem=1", "", b"", 400, "unknown_parameter"),

@@ -57,10 +57,13 @@ async fn read(api: &Api, headers: &HeaderMap, body: Body) -> Result<Vec<u8>, Fai
     }
     let mut bytes = Vec::with_capacity(usize::try_from(told.unwrap_or(0)).unwrap_or(0).min(1 << 20));
     let mut pieces = body.into_data_stream();
+    let all = tokio::time::Instant::now() + limits.body;
     loop {
-        let next = tokio::time::timeout(limits.body_idle, pieces.next()).await.map_err(|_| {
-            let seconds = limits.body_idle.as_secs();
-            Failure::new(408, "body_too_slow", format!("nothing of the body arrived for {seconds} s"))
+        let until = all.min(tokio::time::Instant::now() + limits.body_idle);
+        let next = tokio::time::timeout_at(until, pieces.next()).await.map_err(|_| {
+            let (all, idle) = (limits.body.as_secs(), limits.body_idle.as_secs());
+            let message = format!("the body did not arrive within {all} s, or nothing of it for {idle} s");
+            Failure::new(408, "body_too_slow", message)
         })?;
         let Some(piece) = next else { return Ok(bytes) };
         let piece = piece.map_err(|error| Failure::bad("body_broken", format!("the body broke off: {error}")))?;

@@ -198,9 +198,10 @@ fn read(source: &str) -> Result<Option<Bundle>, Error> {
     }
     let failed = |error: bundle::Error| Error::chain(error.code(), &error);
     let io = |source| failed(bundle::Error::Io { action: "read", source });
-    let file = File::open(path).map_err(io)?;
-    if !file.metadata().map_err(io)?.is_file() {
+    // Looked at before it is opened: opening a pipe waits for somebody to write.
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
         return Err(Error::new("bundle_not_found", format!("{} is not a file", text::path(path))));
     }
+    let file = File::open(path).map_err(io)?;
     bundle::read(BufReader::new(file)).map(Some).map_err(failed)
 }

@@ -98,7 +98,11 @@ impl File {
         let failed = |reason: String| {
             Error::new("config_invalid", format!("the settings file {} cannot be used: {reason}", text::path(path)))
         };
-        let length = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+        let metadata = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+        let length = metadata.len();
+        if !metadata.is_file() {
+            return Err(failed("it is no plain file".to_owned()));
+        }
         if length > BYTES_MAX {
             return Err(failed(format!("it has {length} bytes, at most {BYTES_MAX} are read")));
         }

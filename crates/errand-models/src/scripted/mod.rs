@@ -169,7 +169,11 @@ impl Models for ScriptedModels {
 
 fn read(name: &str, path: &Path) -> Result<Arc<Script>, ScriptError> {
     let form = |reason: String| ScriptError::Form { script: name.to_owned(), reason };
-    let bytes = std::fs::metadata(path).map_err(|error| form(error.to_string()))?.len();
+    let metadata = std::fs::metadata(path).map_err(|error| form(error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(form("it is no plain file".to_owned()));
+    }
+    let bytes = metadata.len();
     if bytes > SCRIPT_BYTES_MAX {
         return Err(form(format!("it has {bytes} bytes; at most {SCRIPT_BYTES_MAX} are read")));
     }

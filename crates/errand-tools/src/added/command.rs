@@ -116,7 +116,8 @@ fn files(form: &CommandForm, setting: &Setting<'_>, problems: &mut Problems) -> 
     let mut room = FILES_BYTES_MAX;
     for (index, name) in form.files.iter().enumerate() {
         let path = setting.folder.join(name);
-        let read = std::fs::metadata(&path).map_err(|error| error.to_string()).and_then(|metadata| {
+        // A link could lead to a file that nobody meant to give away.
+        let read = std::fs::symlink_metadata(&path).map_err(|error| error.to_string()).and_then(|metadata| {
             let fits = metadata.is_file() && metadata.len() <= room;
             let bytes = fits.then(|| std::fs::read(&path).map_err(|error| error.to_string()));
             bytes.unwrap_or_else(|| Err(format!("plain files of together at most {FILES_BYTES_MAX} bytes are taken")))
