@@ -100,7 +100,7 @@ fn what_cannot_be_used_is_refused_by_name() {
         assert!(std::path::Path::new(&page).is_file(), "there is no {page}");
     }
     let deep = format!("{{\"input\": {}1{}}}", "[".repeat(5_000), "]".repeat(5_000));
-    let raw: [Raw; 17] = [
+    let raw: [Raw; 19] = [
         ("POST", "/v1/responses", JSON, b"{", 400, "json_invalid"),
         ("POST", "/v1/responses", JSON, b"{\"input\": \"\xff\"}", 400, "json_invalid"),
         ("POST", "/v1/responses", JSON, deep.as_bytes(), 400, "json_invalid"),
