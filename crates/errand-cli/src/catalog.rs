@@ -48,7 +48,10 @@ impl Names {
             return Err(Error::new("assistant_not_found", "a request names an assistant that is kept, and no file"));
         }
         let found = assistants::find(&self.config.data, named).await?;
-        let config = Config::resolve(&self.global, &assistants::under(&self.options, &found.assistant), &Process)?;
+        // Who asks for an assistant wants its models; budget and tools of the server hold for it all the same.
+        let (fallback, summarizer) = (Vec::new(), Vec::new());
+        let options = RunOptions { model: None, fallback, summarizer, ..self.options.clone() };
+        let config = Config::resolve(&self.global, &assistants::under(&options, &found.assistant), &Process)?;
         let model = match &config.model {
             Some(name) => start::model_choice(&*self.models, name)?,
             None => self.model.clone(),
