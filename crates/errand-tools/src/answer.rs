@@ -9,7 +9,7 @@ const SCHEMA_BYTES_MAX: usize = 256 << 10;
 /// A schema that answers cannot be held to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
-    /// It is too long, no JSON object, no schema, or refers to other documents.
+    /// It is too long, no JSON object, no schema, refers to other documents, or costs too much to check against.
     #[error("the output schema cannot be used: {problem}; give a JSON Schema, an object with `type` and `properties`")]
     Unusable {
         /// What is wrong with it.
@@ -45,7 +45,8 @@ pub(crate) fn check(schema: &str, answer: &str) -> Result<(), String> {
     })
 }
 
-/// Schemas that refer to other documents do not compile: nothing is fetched.
+/// Schemas that refer to other documents, or are too large once their references are replaced, do not compile: nothing is
+/// fetched, and nothing takes for ever.
 fn compile(schema: &str) -> Result<(Value, jsonschema::Validator), String> {
     if schema.len() > SCHEMA_BYTES_MAX {
         return Err(format!("it has {} bytes, at most {SCHEMA_BYTES_MAX} are taken", schema.len()));
@@ -54,7 +55,7 @@ fn compile(schema: &str) -> Result<(Value, jsonschema::Validator), String> {
     if !value.is_object() {
         return Err("it is not a JSON object".to_owned());
     }
-    let validator = jsonschema::validator_for(&value).map_err(|error| error.to_string())?;
+    let validator = crate::schema::compile_any(&value)?;
     Ok((value, validator))
 }
 
@@ -71,6 +72,30 @@ mod tests {
         assert!(check(PERSON, "Her name is Ada.").unwrap_err().contains("not JSON at line 1"));
         assert!(check(PERSON, "{\"age\": \"old\"}").unwrap_err().contains("name"));
         assert!(check(PERSON, "```json\n{\"name\": \"Ada\"}\n```").is_err());
+    }
+
+    #[test]
+    fn schemas_need_not_be_those_of_objects_and_may_refer_to_themselves() {
+        let list = r##"{"type":"array","items":{"$ref":"#/$defs/node"},"$defs":{"node":{"type":"object","required":["v"],
+            "properties":{"v":{"type":"integer"},"next":{"$ref":"#/$defs/node"}}}}}"##;
+        assert_eq!(check(list, r#"[{"v":1,"next":{"v":2}}]"#), Ok(()));
+        assert!(check(list, r#"[{"next":{"v":2}}]"#).is_err());
+        assert!(check(list, "{}").is_err());
+    }
+
+    #[test]
+    fn schemas_that_would_take_for_ever_are_refused() {
+        let defs: Vec<String> = (0..40)
+            .map(|level| {
+                let next = format!("{{\"$ref\":\"#/$defs/d{}\"}}", level + 1);
+                format!("\"d{level}\":{{\"allOf\":[{next},{next}]}}")
+            })
+            .collect();
+        let doubling = format!("{{\"$ref\":\"#/$defs/d0\",\"$defs\":{{{},\"d40\":{{}}}}}}", defs.join(","));
+        let error = check_schema(&doubling).unwrap_err().to_string();
+        assert!(error.contains("too large once its references are replaced"), "{error}");
+        assert!(check(r#"{"pattern":"^(a+)+$"}"#, &format!("\"{}!\"", "a".repeat(50_000))).is_err());
+        assert!(check_schema(r#"{"pattern":"(?=a)b"}"#).is_err());
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Registry {
     /// [`Error::Unknown`], [`Error::Twice`]; [`Error::SecretMissing`]; [`Error::Mcp`] for a server that cannot be used and
     /// is not optional.
     pub async fn offer(&self, names: Option<&[String]>) -> Result<Vec<ToolSpec>, Error> {
-        let needed = |server: &&Arc<Server>| names.is_none_or(|names| names.iter().any(|name| server.may_have(name)));
+        let needed = |server: &&Arc<Server>| names.is_none_or(|names| names.iter().any(|name| self.is_of(server, name)));
         let brought = self.brought(self.servers.iter().filter(needed)).await?;
         let mut specs = self.default_set();
         if names.is_some() {
@@ -237,7 +237,7 @@ impl Registry {
     /// # Errors
     /// As [`Registry::offer`].
     pub async fn list_named(&self, names: &[String]) -> Result<Vec<Listed>, Error> {
-        let needed = |server: &&Arc<Server>| names.iter().any(|name| server.may_have(name));
+        let needed = |server: &&Arc<Server>| names.iter().any(|name| self.is_of(server, name));
         let brought = self.brought(self.servers.iter().filter(needed)).await?;
         let all: Vec<Listed> = self.tools.iter().map(|tool| tool.listed()).chain(brought).collect();
         let specs: Vec<ToolSpec> = all.iter().map(|listed| listed.spec.clone()).collect();
@@ -291,6 +291,8 @@ impl Registry {
                 let name = &spec.definition.name;
                 let other =
                     all.iter().find(|other| other.spec.definition.name == *name).and_then(|other| other.file.as_deref());
+                let longer = Server::of(&self.servers, name).filter(|other| !Arc::ptr_eq(other, server));
+                let other = other.or_else(|| Some(&*longer?.place.file));
                 let other = other.or_else(|| {
                     Some(self.named(name)?.origin.file.as_deref().unwrap_or(Path::new("a tool that is built in")))
                 });
@@ -305,6 +307,10 @@ impl Registry {
         Ok(all)
     }
 
+    fn is_of(&self, server: &Arc<Server>, tool: &str) -> bool {
+        Server::of(&self.servers, tool).is_some_and(|other| Arc::ptr_eq(other, server))
+    }
+
     /// `NAME_*` as all tools of the server NAME.
     fn expanded(&self, names: &[String], specs: &[ToolSpec]) -> Vec<String> {
         let mut all = Vec::new();
@@ -312,7 +318,7 @@ impl Registry {
             let server = name.strip_suffix("_*").and_then(|name| self.servers.iter().find(|server| server.name == name));
             match server {
                 Some(server) => {
-                    let own = specs.iter().filter(|spec| spec.source.is_some() && server.may_have(&spec.definition.name));
+                    let own = specs.iter().filter(|spec| spec.source.is_some() && self.is_of(server, &spec.definition.name));
                     all.extend(own.map(|spec| spec.definition.name.clone()));
                 }
                 None => all.push(name.clone()),
@@ -342,7 +348,7 @@ impl Registry {
             Some(tool) if tool.spec.source == spec.source => Ok(Arc::clone(tool)),
             Some(_) => Err(Refused::Changed { name: name.clone(), how: "its manifest says something else".to_owned() }),
             None if spec.source.is_none() => Err(unknown()),
-            None => match self.servers.iter().find(|server| server.may_have(name)) {
+            None => match Server::of(&self.servers, name) {
                 Some(server) => self.pinned(server, spec),
                 None => {
                     Err(Refused::Changed { name: name.clone(), how: "nothing here has it: give its --tool-dir".to_owned() })

@@ -8,8 +8,11 @@ use serde_json::{Map, Value};
 
 /// Most a schema may have as text, in bytes.
 pub(crate) const BYTES_MAX: usize = 128 << 10;
-/// Most schemas within a schema once references are replaced: what checking a value costs at most, per value in it.
-const NODES_MAX: usize = 20_000;
+/// Most a schema may have once references are replaced, in bytes as text: what it takes of memory, and what checking a
+/// value costs at most, per value in it.
+const FINITE_BYTES_MAX: usize = 1 << 20;
+/// What a schema takes besides its text, in bytes: there are at most 20,000 within one.
+const SCHEMA_BYTES: usize = 50;
 /// Deepest nesting of schemas once references are replaced.
 const DEPTH_MAX: usize = 100;
 
@@ -25,7 +28,15 @@ pub(crate) fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
     if schema.get("type").and_then(Value::as_str) != Some("object") {
         return Err("the schema must be that of an object: its \"type\" must be \"object\"".to_owned());
     }
-    let mut flat = Flat { root: schema, nodes: 0, open: Vec::new() };
+    compile_any(schema)
+}
+
+/// Compiles a schema of anything.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub(crate) fn compile_any(schema: &Value) -> Result<jsonschema::Validator, String> {
+    let mut flat = Flat { root: schema, bytes: 0, open: Vec::new() };
     let finite = flat.schema(schema, 0)?;
     let options = jsonschema::options().with_pattern_options(jsonschema::PatternOptions::regex());
     options.build(&finite).map_err(|error| format!("at {:?}: {error}", error.instance_path().to_string()))
@@ -61,20 +72,22 @@ fn holds(keyword: &str) -> Holds {
 
 struct Flat<'a> {
     root: &'a Value,
-    nodes: usize,
+    /// What was copied so far.
+    bytes: usize,
     /// The references that are being replaced.
     open: Vec<&'a str>,
 }
 
 impl<'a> Flat<'a> {
     fn schema(&mut self, schema: &'a Value, depth: usize) -> Result<Value, String> {
-        self.nodes += 1;
-        if self.nodes > NODES_MAX || depth > DEPTH_MAX {
-            return Err(format!("the schema is too large once its references are replaced (over {NODES_MAX} parts)"));
+        self.count(SCHEMA_BYTES)?;
+        if depth > DEPTH_MAX {
+            return Err(format!("the schema is nested over {DEPTH_MAX} deep once its references are replaced"));
         }
         let Value::Object(keywords) = schema else { return Ok(schema.clone()) };
         let mut flat = Map::new();
         for (keyword, value) in keywords {
+            self.count(keyword.len())?;
             let value = match (keyword.as_str(), holds(keyword), value) {
                 // Names are of no use once nothing refers to them; a meta-schema of somebody's own cannot be had.
                 ("$id" | "$anchor" | "$dynamicAnchor" | "$recursiveAnchor" | "$defs" | "definitions", ..) => continue,
@@ -92,10 +105,16 @@ impl<'a> Flat<'a> {
                     list.iter().map(|one| self.schema(one, depth + 1)).collect::<Result<_, _>>()?
                 }
                 (_, Holds::Named, Value::Object(named)) => {
-                    let each = named.iter().map(|(name, one)| Ok((name.clone(), self.schema(one, depth + 1)?)));
+                    let each = named.iter().map(|(name, one)| {
+                        self.count(name.len())?;
+                        Ok((name.clone(), self.schema(one, depth + 1)?))
+                    });
                     Value::Object(each.collect::<Result<_, String>>()?)
                 }
-                (_, _, other) => other.clone(),
+                (_, _, other) => {
+                    self.count(other.to_string().len())?;
+                    other.clone()
+                }
             };
             match (keyword.as_str(), value) {
                 ("allOf", Value::Array(list)) => list.into_iter().for_each(|one| push(&mut flat, one)),
@@ -103,6 +122,14 @@ impl<'a> Flat<'a> {
             }
         }
         Ok(Value::Object(flat))
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), String> {
+        self.bytes += bytes;
+        if self.bytes > FINITE_BYTES_MAX {
+            return Err(format!("the schema is too large once its references are replaced (over {FINITE_BYTES_MAX} bytes)"));
+        }
+        Ok(())
     }
 
     /// What a reference names; anything if that is under way already.
@@ -207,6 +234,12 @@ mod tests {
         defs.insert("d40".to_owned(), json!({}));
         let doubling = json!({ "type": "object", "$ref": "#/$defs/d0", "$defs": defs });
         assert!(compile(&doubling).unwrap_err().contains("too large"));
+        let (many, copies): (Vec<u32>, Vec<Value>) = ((0..15_000).collect(), vec![json!({ "$ref": "#/$defs/a" }); 1_000]);
+        let wide = json!({ "type": "object", "anyOf": copies, "$defs": { "a": { "enum": many } } });
+        assert!(compile(&wide).unwrap_err().contains("too large"));
+        let (long, copies) = ("x".repeat(50_000), vec![json!({ "$ref": "#/$defs/a" }); 1_000]);
+        let named = json!({ "type": "object", "anyOf": copies, "$defs": { "a": { "properties": { long: true } } } });
+        assert!(compile(&named).unwrap_err().contains("too large"));
         for (schema, why) in [
             (json!({ "type": "object", "$ref": "http://127.0.0.1:1/s.json" }), "not taken"),
             (json!({ "type": "object", "$ref": "file:///etc/passwd" }), "not taken"),

@@ -6,9 +6,10 @@ use super::template::{Arguments, Template};
 use super::used::Used;
 use crate::arguments::Refused;
 use crate::execute::Work;
-use crate::net::{IDEMPOTENCY_KEY, Request, Response};
+use crate::net::{Failure, IDEMPOTENCY_KEY, Request, Response};
 use crate::secret::{Given, Masks, Missing, Vault};
 use crate::text;
+use crate::web::gateway_lost;
 use errand_core::{Class, Outcome};
 use errand_engine::ports::ToolReply;
 use reqwest::Method;
@@ -138,12 +139,13 @@ pub(crate) async fn send(work: &Work<'_>, outgoing: Outgoing) -> Result<Response
         headers.insert(CONTENT_TYPE, kind);
     }
     let body = body.map(|(bytes, _)| bytes.into());
-    let request = Request { method, url, headers, body, reuse: class != Class::Effectful };
+    let changes = class == Class::Effectful;
+    let request = Request { body, reuse: !changes, changes, ..Request::new(method, url, headers) };
     let time = Duration::from_millis(work.job.timeout_ms);
     let time = time.saturating_sub(Duration::from_millis(200).min(time / 10));
     network.send(request, work.job.now, time).await.map_err(|failure| {
         // What repeats without harm is no unknown: the model may simply ask again.
-        ToolReply::free(if class == Class::Effectful { failure.outcome() } else { failure.error.outcome() })
+        ToolReply::free(if changes { failure.outcome() } else { failure.error.outcome() })
     })
 }
 
@@ -196,11 +198,18 @@ pub(crate) struct Answered {
     pub(crate) whole: bool,
 }
 
-/// Reads the answer to the end, or to the bound.
-pub(crate) async fn read(response: Response) -> Result<Answered, Outcome> {
+/// Reads the answer to the end, or to the bound. What came of an effectful call is unknown where it breaks off, or where
+/// only a gateway answered.
+pub(crate) async fn read(response: Response, class: Class) -> Result<Answered, Outcome> {
     let status = response.status.as_u16();
+    let is_effectful = class == Class::Effectful;
+    if is_effectful && gateway_lost(response.status) {
+        let reason = format!("the server answered with status {status}: a gateway lost the server behind it");
+        return Err(Outcome::Unknown { reason });
+    }
     match response.body.read(ANSWER_BYTES_MAX).await {
         Ok(read) => Ok(Answered { status, text: String::from_utf8_lossy(&read.bytes).into_owned(), whole: read.whole }),
+        Err(error) if is_effectful => Err(Failure { error, sent: true }.outcome()),
         Err(error) => {
             Err(Outcome::error(error.code(), format!("the server answered with status {status}, and then: {error}")))
         }

@@ -147,7 +147,7 @@ impl Execute for Graphql {
             Err(reply) => return reply,
         };
         let bytes_max = work.bounds().observation_bytes;
-        ToolReply::free(match exchange::read(response).await {
+        ToolReply::free(match exchange::read(response, work.job.spec.class).await {
             Ok(answered) => self.outcome(&answered, bytes_max),
             Err(outcome) => outcome,
         })

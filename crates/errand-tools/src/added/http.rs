@@ -160,7 +160,7 @@ impl Execute for Http {
             Err(reply) => return reply,
         };
         let bytes_max = work.bounds().observation_bytes;
-        ToolReply::free(match exchange::read(response).await {
+        ToolReply::free(match exchange::read(response, work.job.spec.class).await {
             Ok(answered) => exchange::outcome(&answered, &self.answer, bytes_max),
             Err(outcome) => outcome,
         })

@@ -84,7 +84,7 @@ impl Transport<RoleClient> for Remote {
         let has_session = self.shared.agreed().contains_key(SESSION);
         if has_session {
             // A server that does not end sessions on request ends them by itself.
-            let request = self.shared.request(Method::DELETE, None);
+            let request = self.shared.request(Method::DELETE, None, NOTICE);
             let _ = self.shared.network.send(request, now(), NOTICE.min(Duration::from_millis(800))).await;
         }
         Ok(())
@@ -96,7 +96,7 @@ impl Shared {
         let wants_answer = matches!(message, JsonRpcMessage::Request(_));
         let body = serde_json::to_vec(&message).map_err(|error| unsent(error.to_string(), false))?;
         let time = if wants_answer { ANSWER } else { NOTICE };
-        let request = self.request(Method::POST, Some(body.into()));
+        let request = self.request(Method::POST, Some(body.into()), time);
         let answered = self.network.send(request, now(), time).await;
         let response = answered.map_err(|failure| unsent(failure.error.to_string(), failure.sent))?;
         if !response.status.is_success() {
@@ -112,14 +112,15 @@ impl Shared {
         }
     }
 
-    fn request(&self, method: Method, body: Option<Bytes>) -> Request {
+    /// A tool that works for long says nothing until it is done: `time` is all that ends it.
+    fn request(&self, method: Method, body: Option<Bytes>, time: Duration) -> Request {
         let mut headers = self.headers.clone();
         headers.extend(self.agreed().clone());
         headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
         if body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        Request { method, url: self.url.clone(), headers, body, reuse: false }
+        Request { body, silence: Some(time), ..Request::new(method, self.url.clone(), headers) }
     }
 
     fn agreed(&self) -> std::sync::MutexGuard<'_, HeaderMap> {
@@ -141,28 +142,16 @@ impl Shared {
         self.take(&read.bytes, sender).await
     }
 
-    /// Events of a stream, each a message (<https://html.spec.whatwg.org/multipage/server-sent-events.html>, checked
-    /// 2026-11-21). Only the data of an event counts.
+    /// Events of a stream, each a message.
     async fn stream(&self, mut response: Response, sender: &Sender<ServerJsonRpcMessage>) -> Result<(), Unsent> {
-        let (mut rest, mut data) = (Vec::new(), Vec::new());
+        let mut events = Events::default();
         loop {
             let chunk = response.body.chunk().await.map_err(|error| unsent(error.to_string(), true))?;
             let Some(chunk) = chunk else { return Ok(()) };
-            rest.extend_from_slice(&chunk);
-            let mut begin = 0;
-            while let Some(length) = rest[begin..].iter().position(|byte| *byte == b'\n') {
-                let line = rest[begin..begin + length].trim_ascii_end();
-                begin += length + 1;
-                if let Some(text) = line.strip_prefix(b"data:") {
-                    data.extend_from_slice(text.strip_prefix(b" ").unwrap_or(text));
-                    data.push(b'\n');
-                } else if line.is_empty() && !data.is_empty() {
-                    self.take(data.trim_ascii_end(), sender).await?;
-                    data.clear();
-                }
+            for message in events.push(&chunk) {
+                self.take(&message, sender).await?;
             }
-            rest.drain(..begin);
-            if rest.len() + data.len() > MESSAGE_BYTES_MAX {
+            if events.waiting() > MESSAGE_BYTES_MAX {
                 return Err(self.too_long());
             }
         }
@@ -192,6 +181,45 @@ impl Shared {
     }
 }
 
+/// A stream of events (<https://html.spec.whatwg.org/multipage/server-sent-events.html>, checked 2026-11-21). Only the data
+/// of an event counts.
+#[derive(Default)]
+struct Events {
+    /// Lines that were not read, the last of them not whole.
+    rest: Vec<u8>,
+    /// So much of it has no end of a line: it is not searched again with each piece that comes.
+    searched: usize,
+    data: Vec<u8>,
+}
+
+impl Events {
+    /// Takes in what came, and gives the data of the events that ended with it.
+    fn push(&mut self, chunk: &[u8]) -> Vec<Vec<u8>> {
+        let mut ended = Vec::new();
+        self.rest.extend_from_slice(chunk);
+        let mut begin = 0;
+        while let Some(length) = self.rest[self.searched..].iter().position(|byte| *byte == b'\n') {
+            let end = self.searched + length;
+            let line = self.rest[begin..end].trim_ascii_end();
+            (begin, self.searched) = (end + 1, end + 1);
+            if let Some(text) = line.strip_prefix(b"data:") {
+                self.data.extend_from_slice(text.strip_prefix(b" ").unwrap_or(text));
+                self.data.push(b'\n');
+            } else if line.is_empty() && !self.data.is_empty() {
+                ended.push(std::mem::take(&mut self.data).trim_ascii_end().to_vec());
+            }
+        }
+        self.rest.drain(..begin);
+        self.searched = self.rest.len();
+        ended
+    }
+
+    /// Bytes that wait for the end of their event.
+    fn waiting(&self) -> usize {
+        self.rest.len() + self.data.len()
+    }
+}
+
 async fn refused(response: Response) -> Unsent {
     let status = response.status;
     let said = response.body.read(REFUSAL_BYTES).await.map(|read| String::from_utf8_lossy(&read.bytes).into_owned());
@@ -207,4 +235,36 @@ fn unsent(problem: String, is_sent: bool) -> Unsent {
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn events_are_the_same_however_they_are_cut() {
+        let stream = b": hello\r\n\r\nevent: message\r\ndata: {\"a\":\ndata:1}\n\ndata: x\n\nid: 7\n\ndata: cut off";
+        for size in 1..stream.len() {
+            let mut events = Events::default();
+            let all: Vec<Vec<u8>> = stream.chunks(size).flat_map(|chunk| events.push(chunk)).collect();
+            assert_eq!(all, [b"{\"a\":\n1}".to_vec(), b"x".to_vec()], "{size}");
+            assert_eq!(events.waiting(), "data: cut off".len());
+        }
+    }
+
+    #[test]
+    fn a_long_line_in_small_pieces_is_searched_once() {
+        let begun = Instant::now();
+        let mut events = Events::default();
+        assert!((0..4 << 20).all(|_| events.push(b"x").is_empty()));
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn a_stream_may_be_silent_for_as_long_as_a_call_may_take() {
+        let network = Arc::new(Network::new::<&str>(&[]).unwrap());
+        let (remote, _) = Remote::new(network, "https://mcp.example/".parse().unwrap(), HeaderMap::new());
+        assert_eq!(remote.shared.request(Method::POST, Some(Bytes::new()), ANSWER).silence, Some(ANSWER));
+    }
 }

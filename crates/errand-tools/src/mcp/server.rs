@@ -4,7 +4,7 @@ use super::definition::{self, Definition};
 use super::form::{McpForm, ServerForm};
 use super::http::{Remote, Unsent};
 use super::process::{Process, Program, Said};
-use super::wire::Ending;
+use super::wire::{Ending, MALFORMED};
 use super::{McpError, answer};
 use crate::execute::{Execute, Work};
 use crate::manifest::Error;
@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use errand_core::{Class, Hash, Outcome, ToolSpec};
 use errand_engine::ports::ToolReply;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ClientConfig, ClientRequest, Implementation, ListToolsRequest,
-    PaginatedRequestParams, PingRequest, ProtocolVersion, ServerResult,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ClientConfig, ClientRequest, ErrorCode, Implementation,
+    ListToolsRequest, PaginatedRequestParams, PingRequest, ProtocolVersion, ServerResult,
 };
 use rmcp::service::{NotificationContext, PeerRequestOptions, RunningService, ServiceError};
 use rmcp::{ClientHandler, Peer, RoleClient, ServiceExt};
@@ -107,8 +107,13 @@ impl Server {
     }
 
     /// True for the name of a tool that may be one of this server.
-    pub(crate) fn may_have(&self, tool: &str) -> bool {
+    fn may_have(&self, tool: &str) -> bool {
         tool.strip_prefix(&*self.name).is_some_and(|rest| rest.starts_with('_'))
+    }
+
+    /// The server whose tool this name is: of `git` and `git_hub`, the latter has `git_hub_search`.
+    pub(crate) fn of<'a>(servers: &'a [Arc<Self>], tool: &str) -> Option<&'a Arc<Self>> {
+        servers.iter().filter(|server| server.may_have(tool)).max_by_key(|server| server.name.len())
     }
 
     /// The tools of the server as they are now. Starts it if need be.
@@ -241,12 +246,14 @@ impl Server {
     /// Its tools, asked for again if it said that they changed.
     async fn listing(&self, live: &Arc<Live>, deadline: Instant) -> Result<Arc<Vec<Definition>>, Error> {
         let mut listing = live.listing.lock().await;
-        if let Some(known) = &*listing
-            && !live.is_stale.swap(false, Ordering::SeqCst)
+        // Cleared before it is read: what changes meanwhile is read again.
+        let is_stale = live.is_stale.swap(false, Ordering::SeqCst);
+        // The old list is forgotten at once, so that it is not taken for a fresh one if it cannot be read now.
+        if let Some(known) = listing.take()
+            && !is_stale
         {
-            return Ok(Arc::clone(known));
+            return Ok(Arc::clone(listing.insert(known)));
         }
-        live.is_stale.store(false, Ordering::SeqCst);
         let listed = match tokio::time::timeout_at(deadline, self.list(live)).await {
             Ok(listed) => listed?,
             Err(_) => {
@@ -331,7 +338,12 @@ impl Server {
             }
             Ok(Err(ServiceError::McpError(error))) => {
                 self.state.lock().await.answered();
-                Err(Called::answered(error.message.to_string()))
+                Err(match error.code {
+                    MALFORMED => Called::sent(self.protocol(&error.message).into()),
+                    // It went wrong on the way, and nobody says how far it came.
+                    ErrorCode::INTERNAL_ERROR => Called { is_sent: true, ..Called::answered(error.message.to_string()) },
+                    _ => Called::answered(error.message.to_string()),
+                })
             }
             Ok(Err(ServiceError::TransportSend(error))) if !may_be_sent(&error) => {
                 // A session that has ended, a key that is refused: the next call begins anew.

@@ -16,6 +16,10 @@ const UNASKED_PER_SECOND: f64 = 100.0;
 /// Dropped messages: more than this, and the server is cut off.
 const DROPPED_MAX: u32 = 100_000;
 
+/// The code of the answer that stands for one of the wrong form. Not the server's word: it may have done what it was asked.
+/// No server has it: those of the protocol are near -32,000.
+pub(super) const MALFORMED: ErrorCode = ErrorCode(i32::MIN);
+
 /// Why no more messages come.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ending(Arc<Mutex<Option<String>>>);
@@ -115,7 +119,7 @@ impl Gate {
             (Ok(message), _) => Passed::Message(Box::new(message)),
             // An answer that is none: whoever asked is told, and not left to wait.
             (Err(_), Some(id)) if !is_unasked => {
-                let error = ErrorData::new(ErrorCode::PARSE_ERROR, "the answer does not have the form of one", None);
+                let error = ErrorData::new(MALFORMED, "the answer does not have the form of one", None);
                 Passed::Message(Box::new(JsonRpcMessage::error(error, Some(id))))
             }
             (Err(_), _) => self.rubbish(line),

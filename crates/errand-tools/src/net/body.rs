@@ -41,7 +41,7 @@ impl Body {
     /// The next piece, decompressed; none at the end.
     ///
     /// # Errors
-    /// [`Error::TimedOut`] after 30 s of silence or when the call's time is up; [`Error::ResponseBroken`].
+    /// [`Error::TimedOut`] after a silence that is too long (30 s unless the request says otherwise) or when the call's time is up; [`Error::ResponseBroken`].
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         if let Some(encoding) = self.encoding.take() {
             return Err(self.broken(format!("it is encoded as {encoding:?}, which was not asked for")));

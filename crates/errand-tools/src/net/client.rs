@@ -52,6 +52,10 @@ pub(crate) struct Request {
     /// Whether a connection of an earlier request may be used. The server may be about to close it, and then it is not
     /// known whether it took the request: not for what must not be lost or doubled.
     pub(crate) reuse: bool,
+    /// Whether it may change something although its method says that it does not.
+    pub(crate) changes: bool,
+    /// Longest silence within the body of the answer; none for the usual one.
+    pub(crate) silence: Option<Duration>,
 }
 
 /// The head of an answer, and its body to be read.
@@ -66,11 +70,20 @@ pub(crate) struct Response {
     pub(crate) body: Body,
 }
 
-#[cfg(test)]
 impl Request {
-    /// A GET on a connection of its own.
+    /// One without a body, on a connection of its own.
+    pub(crate) fn new(method: Method, url: Url, headers: HeaderMap) -> Self {
+        Self { method, url, headers, body: None, reuse: false, changes: false, silence: None }
+    }
+
+    /// A GET without headers.
+    #[cfg(test)]
     pub(crate) fn get(url: Url) -> Self {
-        Self { method: Method::GET, url, headers: HeaderMap::new(), body: None, reuse: false }
+        Self::new(Method::GET, url, HeaderMap::new())
+    }
+
+    fn may_change(&self) -> bool {
+        self.changes || !self.method.is_safe()
     }
 }
 
@@ -97,12 +110,6 @@ impl Network {
         self.guard.url(text)
     }
 
-    /// The breakers, for tools that call something else than a URL. Requests pass theirs by themselves.
-    #[allow(dead_code, reason = "for tools that call something else than a URL")]
-    pub(crate) fn breakers(&self) -> &Breakers {
-        &self.breakers
-    }
-
     /// Sends a request and follows redirects. All of it, and reading the body, may take `timeout`.
     ///
     /// # Errors
@@ -125,13 +132,13 @@ impl Network {
                     return Err(Failure { sent: failure.sent || hop.sent, ..failure });
                 }
             };
-            hop.sent |= !hop.request.method.is_safe();
+            hop.sent |= hop.request.may_change();
             if let Err(problem) = head_fits(inner.headers()) {
                 pass.failed();
                 return Err(hop.failure(Error::ResponseBroken { endpoint, problem }));
             }
             if !redirect::is_redirect(inner.status(), inner.headers()) {
-                let times = Times { deadline, timeout, idle: self.idle };
+                let times = Times { deadline, timeout, idle: hop.request.silence.unwrap_or(self.idle) };
                 return Ok(response(hop.request, inner, endpoint, times, pass));
             }
             pass.succeeded();
@@ -152,10 +159,10 @@ impl Network {
         let seconds = timeout.as_secs();
         match timeout_at(deadline, built.send()).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(failure(&error, endpoint, &request.method)),
+            Ok(Err(error)) => Err(failure(&error, endpoint, request.may_change())),
             Err(_) => {
                 let error = Error::TimedOut { endpoint, what: "did not answer", seconds };
-                Err(Failure { error, sent: !request.method.is_safe() })
+                Err(Failure { error, sent: request.may_change() })
             }
         }
     }
@@ -204,7 +211,7 @@ impl Network {
 /// One request of a chain of redirects.
 struct Hop {
     request: Request,
-    /// Whether a request with an unsafe method was answered.
+    /// Whether a request that may change something was answered.
     sent: bool,
     seen: HashSet<(Method, Url)>,
 }
@@ -264,7 +271,7 @@ fn head_fits(headers: &HeaderMap) -> Result<(), String> {
 }
 
 /// What became of a request that got no answer.
-fn failure(error: &reqwest::Error, endpoint: String, method: &Method) -> Failure {
+fn failure(error: &reqwest::Error, endpoint: String, may_change: bool) -> Failure {
     if let Some(own) = own(error) {
         return own.clone().into();
     }
@@ -279,7 +286,7 @@ fn failure(error: &reqwest::Error, endpoint: String, method: &Method) -> Failure
     if error.is_builder() {
         return Error::UrlInvalid { problem }.into();
     }
-    Failure { error: Error::ResponseBroken { endpoint, problem }, sent: !method.is_safe() }
+    Failure { error: Error::ResponseBroken { endpoint, problem }, sent: may_change }
 }
 
 /// The guard's word, if it was the guard.

@@ -104,7 +104,7 @@ impl Error {
 pub(crate) struct Failure {
     /// What went wrong.
     pub(crate) error: Error,
-    /// Whether a request with an unsafe method may have reached a server: what it asks for may have been done.
+    /// Whether a request that may change something may have reached a server: what it asks for may have been done.
     pub(crate) sent: bool,
 }
 

@@ -193,6 +193,11 @@ async fn silence_ends_a_body() {
     let failure = get(&network, &server.url("/"), 100).await.unwrap_err();
     assert_eq!(failure.error.code(), "timed_out");
     assert!(failure.to_string().contains("sent nothing more"), "{failure}");
+    // Who knows that it may take longer says so: then only the time of the call ends it.
+    let request = Request { silence: Some(TIME), ..Request::get(network.url(&server.url("/")).unwrap()) };
+    let response = network.send(request, NOW, Duration::from_millis(200)).await.unwrap();
+    let error = response.body.read(100).await.unwrap_err();
+    assert!(error.to_string().contains("did not end its answer"), "{error}");
 }
 
 #[tokio::test]

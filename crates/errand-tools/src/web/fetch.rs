@@ -55,7 +55,7 @@ impl Fetch {
         let mut headers = HeaderMap::new();
         let accept = "text/markdown, text/html;q=0.9, application/xhtml+xml;q=0.9, text/plain;q=0.8, */*;q=0.5";
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        let request = Request { method: Method::GET, url, headers, body: None, reuse: false };
+        let request = Request::new(Method::GET, url, headers);
         let time = Duration::from_millis(work.job.timeout_ms);
         match work.services.network.send(request, work.job.now, time).await {
             Ok(response) => self.answer(work, key, response).await,

@@ -96,7 +96,7 @@ impl GraphQl {
             body["operationName"] = json!(operation);
         }
         let body = Some(body.to_string().into());
-        Ok((class, Request { method: Method::POST, url, headers, body, reuse: false }))
+        Ok((class, Request { body, ..Request::new(Method::POST, url, headers) }))
     }
 
     async fn answer(&self, work: &Work<'_>, class: Class, response: Response) -> ToolReply {

@@ -133,7 +133,7 @@ impl Http {
             key(&mut headers, work);
         }
         let body = self.json.as_ref().or(self.body.as_ref()).map(|body| body.clone().into());
-        Ok(Request { method, url, headers, body, reuse: false })
+        Ok(Request { body, ..Request::new(method, url, headers) })
     }
 
     async fn answer(&self, work: &Work<'_>, method: &Method, moved: Option<String>, response: Response) -> ToolReply {
@@ -194,7 +194,7 @@ pub(super) fn headers(given: &[Pair]) -> Result<HeaderMap, Refused> {
 }
 
 /// The server in between does not know what the one behind it did.
-pub(super) fn gateway_lost(status: StatusCode) -> bool {
+pub(crate) fn gateway_lost(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT)
 }
 

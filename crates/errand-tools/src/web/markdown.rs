@@ -29,14 +29,21 @@ pub(crate) struct Page {
 
 /// Reads a page that was found at `url`. Slow for large pages: not for a thread that must not block.
 pub(crate) fn page(html: &str, url: &Url) -> Page {
-    let (tags, depth) = measure(html);
-    if tags > TAGS_MAX || depth > DEPTH_MAX {
-        return Page { title: String::new(), text: without_tags(html) };
+    let plain = || Page { title: String::new(), text: without_tags(html) };
+    if !is_parsed(html) {
+        return plain();
     }
     let document = Document::from(html);
+    if !is_flat(&document) {
+        return plain();
+    }
     let title = one_line(&document.select_single("title").text());
     clean(&document, url);
     let whole = Document::from(document.html());
+    // Parsed a second time, a page may be another one.
+    if !is_flat(&whole) {
+        return plain();
+    }
     let main =
         main_content(document, url).filter(|text| text.chars().filter(|c| c.is_alphanumeric()).count() >= MAIN_CHARS_MIN);
     let text = main.unwrap_or_else(|| {
@@ -103,30 +110,87 @@ fn is_unseen(style: &str) -> bool {
     })
 }
 
-/// How many tags there are, and how deep they can be nested at most.
-fn measure(html: &str) -> (usize, usize) {
-    let (mut tags, mut depth, mut deepest) = (0, 0_usize, 0);
-    for (at, _) in html.match_indices('<') {
-        tags += 1;
-        let rest = &html.as_bytes()[at + 1..];
-        match rest.first() {
-            Some(b'/') => depth = depth.saturating_sub(1),
-            Some(letter) if letter.is_ascii_alphabetic() && !is_void(rest) => depth += 1,
-            _ => {}
+/// Whether a page is small and flat enough to be parsed. A guess from its tags, so that nothing is made to take long; how
+/// deep the tree really is, [`is_flat`] sees.
+fn is_parsed(html: &str) -> bool {
+    let mut open: Vec<&str> = Vec::new();
+    for (number, piece) in html.split('<').skip(1).enumerate() {
+        if number >= TAGS_MAX || open.len() > DEPTH_MAX {
+            return false;
         }
-        deepest = deepest.max(depth);
+        let (is_end, piece) = piece.strip_prefix('/').map_or((false, piece), |rest| (true, rest));
+        if !piece.starts_with(|c: char| c.is_ascii_alphabetic()) {
+            continue;
+        }
+        let tag = piece.split('>').next().unwrap_or_default();
+        let name = tag.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
+        if is_end {
+            close(&mut open, name);
+        } else if holds_more(tag, name, &open) {
+            open.push(name);
+        }
     }
-    (tags, deepest)
+    open.len() <= DEPTH_MAX
 }
 
-/// Elements that hold nothing, and those that are closed by the next of their kind.
-fn is_void(tag: &[u8]) -> bool {
-    const VOID: [&[u8]; 23] = [
-        b"area", b"base", b"br", b"col", b"dd", b"dt", b"embed", b"hr", b"img", b"input", b"li", b"link", b"meta",
-        b"option", b"p", b"param", b"source", b"td", b"th", b"tr", b"track", b"wbr", b"path",
+/// Whether what follows a begin tag stands in its element.
+fn holds_more(tag: &str, name: &str, open: &[&str]) -> bool {
+    let is_drawing = |name: &str| is_among(name, &["svg", "math"]);
+    if is_drawing(name) || open.iter().any(|one| is_drawing(one)) {
+        return !tag.ends_with('/');
+    }
+    !is_void(name)
+}
+
+/// Takes back the last element of this name with those in it. An end tag of what is not open, or is open around the table
+/// it stands in, is nothing to a parser.
+fn close(open: &mut Vec<&str>, name: &str) {
+    for (at, one) in open.iter().enumerate().rev() {
+        if one.eq_ignore_ascii_case(name) {
+            open.truncate(at);
+            return;
+        }
+        if one.eq_ignore_ascii_case("table") {
+            return;
+        }
+    }
+}
+
+/// Elements that hold nothing, and those that are closed by the next of their kind, outside of drawings.
+fn is_void(name: &str) -> bool {
+    const VOID: [&str; 22] = [
+        "area", "base", "br", "col", "dd", "dt", "embed", "hr", "img", "input", "li", "link", "meta", "option", "p",
+        "param", "source", "td", "th", "tr", "track", "wbr",
     ];
-    let end = tag.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(tag.len());
-    VOID.iter().any(|name| name.eq_ignore_ascii_case(&tag[..end]))
+    is_among(name, &VOID)
+}
+
+fn is_among(name: &str, names: &[&str]) -> bool {
+    names.iter().any(|one| one.eq_ignore_ascii_case(name))
+}
+
+/// Whether no element is nested too deep for what walks the tree by recursion. Walks it without.
+fn is_flat(document: &Document) -> bool {
+    let (mut at, mut depth) = (document.root(), 0_usize);
+    loop {
+        if let Some(child) = at.first_child() {
+            (at, depth) = (child, depth + 1);
+            if depth > DEPTH_MAX {
+                return false;
+            }
+            continue;
+        }
+        while at.next_sibling().is_none() {
+            match at.parent() {
+                Some(parent) if depth > 0 => (at, depth) = (parent, depth - 1),
+                _ => return true,
+            }
+        }
+        match at.next_sibling() {
+            Some(sibling) if depth > 0 => at = sibling,
+            _ => return true,
+        }
+    }
 }
 
 /// The text between the tags, without that of scripts and styles.

@@ -82,6 +82,11 @@ fn pages_made_to_exhaust_a_parser_are_read_all_the_same() {
         "<blockquote>".repeat(590) + "deep",
         "<table><tr><td>".repeat(500) + "deep",
         "<script>".to_owned() + &"x".repeat(1 << 20),
+        "<blockquote></x>".repeat(29_000) + "deep",
+        "<svg>".to_owned() + &"<td>".repeat(29_000) + "deep",
+        "<path>".repeat(29_000) + "deep",
+        "<table><blockquote></table x".repeat(5_000) + ">deep",
+        "<blockquote x='</blockquote>'>".repeat(3_000) + "deep",
         "<".repeat(100_000),
         "</".repeat(100_000),
         "&".repeat(100_000) + "deep",
@@ -94,6 +99,26 @@ fn pages_made_to_exhaust_a_parser_are_read_all_the_same() {
         println!("{shown}: {:?}", each.elapsed());
     }
     assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn how_deep_a_tree_is_does_not_depend_on_how_it_is_written() {
+    for (html, is_small) in [
+        ("<div>".repeat(5), true),
+        ("<div></div>".repeat(5_000), true),
+        ("<div><span></div>".repeat(5_000), true),
+        (format!("<svg>{}</svg>", "<path d='M0 0'/>".repeat(5_000)), true),
+        ("<blockquote></x>".repeat(DEPTH_MAX + 1), false),
+        ("<div><table></div>".repeat(DEPTH_MAX), false),
+        ("<path>".repeat(DEPTH_MAX + 1), false),
+        ("<svg>".to_owned() + &"<tr>".repeat(DEPTH_MAX + 1), false),
+        ("<br>".repeat(TAGS_MAX + 1), false),
+    ] {
+        assert_eq!(is_parsed(&html), is_small, "{}", &html[..20]);
+    }
+    let hidden = "<blockquote x='</blockquote>'>".repeat(DEPTH_MAX + 1);
+    assert!(is_parsed(&hidden) && !is_flat(&Document::from(&*hidden)));
+    assert!(is_flat(&Document::from(&*"<p><b>x</b><i>y</i></p>".repeat(1_000))));
 }
 
 #[test]

@@ -13,3 +13,4 @@ pub(crate) mod search;
 pub(crate) use charset::decode;
 pub(crate) use download::{Download, save};
 pub(crate) use head::ContentType;
+pub(crate) use http::gateway_lost;

@@ -166,13 +166,30 @@ async fn two_slow_calls_overlap() {
 #[tokio::test]
 async fn what_goes_wrong_is_told_by_what_a_repeat_would_do() {
     let web = Web::start().await;
-    let tool = |name: &str, path: &str, class: &str| {
-        let mut tool = http(name, json!({ "method": "POST", "url": format!("HOST/{path}") }), json!({}));
+    let sent = |method: &str, name: &str, path: &str, class: &str| {
+        let mut tool = http(name, json!({ "method": method, "url": format!("HOST/{path}") }), json!({}));
         tool["class"] = class.into();
         tool["timeout_s"] = 1.into();
         tool
     };
+    let tool = |name: &str, path: &str, class: &str| sent("POST", name, path, class);
+    let graph = |name: &str, path: &str| {
+        json!({
+            "kind": "graphql", "name": name, "description": "A tool of this test, nothing else.", "class": "effectful",
+            "request": { "url": format!("HOST/{path}"), "document": "mutation { do }" }
+        })
+    };
     let manifests = [
+        tool("short", "short", "effectful"),
+        sent("GET", "short_get", "short", "effectful"),
+        tool("short_pure", "short", "pure"),
+        tool("lost", "lost", "effectful"),
+        sent("GET", "late", "late", "effectful"),
+        tool("late_pure", "late", "idempotent"),
+        sent("GET", "hanging_get", "hang", "effectful"),
+        sent("GET", "cut_get", "cut", "effectful"),
+        graph("short_graph", "short"),
+        graph("lost_graph", "lost"),
         tool("cut", "cut", "effectful"),
         tool("cut_pure", "cut", "pure"),
         tool("hanging", "hang", "effectful"),
@@ -186,6 +203,18 @@ async fn what_goes_wrong_is_told_by_what_a_repeat_would_do() {
     assert!(
         matches!(outcome(3, "gone").await, Outcome::Error { code, text } if code == "http_status" && text.contains("404"))
     );
+    let unknown = ["short", "short_get", "lost", "late", "hanging_get", "cut_get", "short_graph", "lost_graph"];
+    // Each in a world of its own: an endpoint that fails so often is left alone.
+    let alone = async |name: &str| {
+        let (world, registry) = self::world(&web, &manifests);
+        world.call_spec(0, &spec(&registry, name), json!({})).await.outcome
+    };
+    for name in unknown {
+        let outcome = alone(name).await;
+        assert!(matches!(outcome, Outcome::Unknown { .. }), "{name}: {outcome:?}");
+    }
+    assert!(matches!(alone("short_pure").await, Outcome::Error { code, .. } if code == "response_broken"));
+    assert!(matches!(alone("late_pure").await, Outcome::Error { code, .. } if code == "http_status"));
 }
 
 #[tokio::test]

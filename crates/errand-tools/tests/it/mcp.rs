@@ -96,15 +96,19 @@ fn registry(folder: &Path) -> Arc<Registry> {
 }
 
 fn write(folder: &Path, modes: &str, more: &str) {
+    write_named("s", folder, modes, more);
+}
+
+fn write_named(name: &str, folder: &Path, modes: &str, more: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/servers/peer.py");
     let modes: Vec<&str> = modes.split_whitespace().collect();
     let args = json!([["-u", script].as_slice(), &modes].concat());
     let state = json!(folder.join("state"));
     let text = format!(
-        "kind = \"mcp\"\nname = \"s\"\n{more}\n[server]\ncommand = \"python3\"\nargs = {args}\n\
+        "kind = \"mcp\"\nname = {name:?}\n{more}\n[server]\ncommand = \"python3\"\nargs = {args}\n\
          [server.env]\nSTATE = {state}\nTOKEN = {{ secret = \"TOKEN\" }}\nPASSED = {{ variable = \"PASSED\" }}\n"
     );
-    std::fs::write(folder.join("s.toml"), text).unwrap();
+    std::fs::write(folder.join(format!("{name}.toml")), text).unwrap();
 }
 
 fn is_alive(pid: &str) -> bool {
@@ -142,6 +146,26 @@ async fn a_server_is_started_once_and_given_what_it_is_to_have() {
     for line in peer.trace().iter().filter(|line| line.starts_with("start") || line.starts_with("child")) {
         gone(line.split(' ').nth(1).unwrap()).await;
     }
+}
+
+#[tokio::test]
+async fn a_server_whose_name_begins_with_that_of_another_has_its_own_tools() {
+    if !python() {
+        return;
+    }
+    let Peer { world, folder, .. } = Peer::new("", "");
+    write_named("s_t", &folder, "fails", "");
+    let peer = Peer::over(world, folder);
+    let named = async |name: &str| {
+        let specs = peer.registry.offer(Some(&[name.to_owned()])).await.unwrap();
+        specs.into_iter().map(|spec| spec.definition.name).collect::<Vec<_>>()
+    };
+    assert_eq!(named("s_t_*").await, ["s_t_say", "s_t_env"]);
+    assert_eq!(peer.count("start"), 1);
+    assert_eq!(named("s_*").await, ["s_say", "s_env"]);
+    let reply = peer.world.call_spec(0, &peer.spec("s_t_say").await, json!({ "text": "hello" })).await;
+    assert_eq!(error(&reply), ("tool_failed", "hello"));
+    assert_eq!(ok(&peer.say(1, |_| {}).await), "hello");
 }
 
 #[tokio::test]
@@ -305,6 +329,40 @@ async fn a_run_is_pinned_to_the_tools_it_began_with() {
     write(&folder, "changing", "timeout_s = 7");
     let peer = Peer::over(world, folder);
     assert_eq!(error(&peer.world.call_spec(3, &after, json!({ "text": "hello" })).await).0, "tool_changed");
+}
+
+#[tokio::test]
+async fn a_list_that_could_not_be_read_again_is_not_taken_for_a_fresh_one() {
+    if !python() {
+        return;
+    }
+    let peer = Peer::new("shy changing", "");
+    let before = peer.spec("s_say").await;
+    let say = async |index| peer.world.call_spec(index, &before, json!({ "text": "hello" })).await;
+    assert_eq!(ok(&say(0).await), "hello");
+    let unread = say(1).await;
+    assert!(error(&unread).1.contains("not now"), "{unread:?}");
+    assert_eq!(error(&say(2).await).0, "tool_changed");
+    assert_eq!(peer.count("call"), 1);
+}
+
+#[tokio::test]
+async fn what_came_of_an_effectful_call_without_a_proper_answer_is_unknown() {
+    if !python() {
+        return;
+    }
+    for (mode, shown, code) in [
+        ("unformed", "does not have the form", "mcp_protocol"),
+        ("malformed", "keep to the protocol", "mcp_protocol"),
+        ("trips", "something broke", "tool_failed"),
+    ] {
+        let peer = Peer::new(mode, "");
+        let reply = peer.say(0, |_| {}).await;
+        assert!(matches!(&reply.outcome, Outcome::Unknown { reason } if reason.contains(shown)), "{mode}: {reply:?}");
+        let reply = peer.say(1, |spec| spec.class = Class::Idempotent).await;
+        assert_eq!(error(&reply).0, code);
+        assert!(error(&reply).1.contains(shown), "{reply:?}");
+    }
 }
 
 #[tokio::test]

@@ -68,6 +68,12 @@ async fn answer(mut stream: TcpStream, kept: Arc<Mutex<Vec<Asked>>>, both: Arc<B
             }
             "/hang" => std::future::pending().await,
             "/cut" => return,
+            "/short" => {
+                let _ = stream.write_all(b"HTTP/1.1 200 X\r\ncontent-length: 10\r\n\r\nfive!").await;
+                return;
+            }
+            "/lost" => (502, json!({ "errors": [{ "message": "nobody there" }] }).to_string()),
+            "/late" => (504, String::new()),
             _ => (404, format!("nothing at {path}")),
         };
         let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", answer.len());

@@ -23,6 +23,7 @@ def tool(name, description="Says what it is given.", **more):
 
 
 calls = 0
+shy = False
 
 
 def tools():
@@ -67,6 +68,10 @@ def call(id, name, arguments):
             send(method="notifications/message", params={"level": "info", "data": "again"})
     if "malformed" in modes:
         return send(id=id, result=[1, 2, 3])
+    if "unformed" in modes:
+        return send(id=id, error="it is done, or is it")
+    if "trips" in modes:
+        return send(id=id, error={"code": -32603, "message": "something broke"})
     if "refuses" in modes:
         return send(id=id, error={"code": -32602, "message": "no such text"})
     if "asks" in modes:
@@ -79,7 +84,7 @@ def call(id, name, arguments):
         answers = [json.loads(sys.stdin.readline()) for _ in range(3)]
         shown = [answer.get("result", {}).get("action") or ("error" if "error" in answer else "result") for answer in answers]
         return send(id=id, result={"content": [{"type": "text", "text": ",".join(sorted(shown))}]})
-    if "changing" in modes:
+    if "changing" in modes or "shy" in modes:
         send(method="notifications/tools/list_changed")
     if name == "env":
         names = sorted(key for key in os.environ if key not in ("LC_CTYPE", "PWD", "SHLVL", "_") and "PYENV" not in key)
@@ -122,6 +127,10 @@ while True:
         })
     elif method == "tools/list":
         note("list")
+        if "shy" in modes and calls == 1 and not shy:
+            shy = True
+            send(id=id, error={"code": -32000, "message": "not now"})
+            continue
         listed = tools()
         if "pages" in modes:
             page = int(params.get("cursor") or 0)

@@ -38,7 +38,7 @@ impl Provider for Brave {
         }
         let mut headers = json_headers();
         headers.insert("x-subscription-token", secret(self.key.expose())?);
-        let answer = ask(Request { method: Method::GET, url, headers, body: None, reuse: false }, reach).await?;
+        let answer = ask(Request::new(Method::GET, url, headers), reach).await?;
         let date = |one: &Value| text(&one["page_age"]).or_else(|| text(&one["age"]));
         Ok(hits(&answer["web"]["results"], "description", date))
     }
@@ -65,7 +65,7 @@ impl Provider for Tavily {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(AUTHORIZATION, secret(&format!("Bearer {}", self.key.expose()))?);
         let body = Some(body.to_string().into());
-        let request = Request { method: Method::POST, url: self.url.clone(), headers, body, reuse: false };
+        let request = Request { body, ..Request::new(Method::POST, self.url.clone(), headers) };
         let answer = ask(request, reach).await?;
         Ok(hits(&answer["results"], "content", |one| text(&one["published_date"])))
     }
@@ -95,7 +95,7 @@ impl Provider for Searxng {
         if let Some(since) = query.since {
             url.query_pairs_mut().append_pair("time_range", word(since));
         }
-        let request = Request { method: Method::GET, url, headers: json_headers(), body: None, reuse: false };
+        let request = Request::new(Method::GET, url, json_headers());
         let answer = ask(request, reach).await?;
         Ok(hits(&answer["results"], "content", |one| text(&one["publishedDate"])))
     }
