@@ -257,8 +257,8 @@ mod tests {
     fn a_long_line_in_small_pieces_is_searched_once() {
         let begun = Instant::now();
         let mut events = Events::default();
-        assert!((0..4 << 20).all(|_| events.push(b"x").is_empty()));
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        assert!((0..1 << 17).all(|_| events.push(b"x").is_empty()));
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     }
 
     #[test]
