@@ -9,6 +9,8 @@ use url::Url;
 const TAGS_MAX: usize = 60_000;
 /// Deepest nesting that is taken apart; browsers stop at 512.
 const DEPTH_MAX: usize = 600;
+/// Most attributes of one tag: a parser compares each with all before it.
+const ATTRIBUTES_MAX: usize = 1_000;
 /// With less than so many letters the main content was not found, and the whole page is shown.
 const MAIN_CHARS_MIN: usize = 200;
 
@@ -122,6 +124,9 @@ fn is_parsed(html: &str) -> bool {
         if !piece.starts_with(|c: char| c.is_ascii_alphabetic()) {
             continue;
         }
+        if has_too_many_attributes(piece) {
+            return false;
+        }
         let tag = piece.split('>').next().unwrap_or_default();
         let name = tag.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
         if is_end {
@@ -131,6 +136,26 @@ fn is_parsed(html: &str) -> bool {
         }
     }
     open.len() <= DEPTH_MAX
+}
+
+/// Whether a tag has more attributes than are taken: words outside of quotes, up to where it ends.
+fn has_too_many_attributes(piece: &str) -> bool {
+    let (mut quote, mut words, mut in_word) = (None, 0, false);
+    for c in piece.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), _) => {}
+            (None, '>') => break,
+            (None, '"' | '\'') => quote = Some(c),
+            (None, c) if c.is_whitespace() || c == '/' => in_word = false,
+            (None, _) if !in_word => {
+                in_word = true;
+                words += 1;
+            }
+            (None, _) => {}
+        }
+    }
+    words > ATTRIBUTES_MAX
 }
 
 /// Whether what follows a begin tag stands in its element.

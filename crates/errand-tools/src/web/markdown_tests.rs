@@ -152,3 +152,16 @@ proptest! {
         read(&parts.concat());
     }
 }
+
+#[test]
+fn a_tag_with_countless_attributes_is_not_parsed() {
+    let many = |count: usize| {
+        let attributes: String = (0..count).map(|number| format!(" a{number}=\"x y = z\"")).collect();
+        format!("<p>before</p><div{attributes}>inside</div>")
+    };
+    assert!(is_parsed(&many(400)));
+    assert!(!is_parsed(&many(300_000)));
+    let url = Url::parse("https://a.example/").unwrap();
+    assert!(page(&many(300_000), &url).text.contains("inside"));
+    assert!(is_parsed(&format!("<div data-props='{}'>", "{\"a\": 1} ".repeat(5_000))));
+}
