@@ -1,7 +1,7 @@
 //! Errand's automation: every command a developer or CI runs on the repository, in Rust.
 //!
 //! One module per subcommand, each with an `Args` and a `run`:
-//! - [`bench`]: what a durable step costs, beside the least it can cost;
+//! - [`mod@bench`]: what a durable step costs, beside the least it can cost;
 //! - [`check`]: everything that must hold before a change lands;
 //! - [`edges`]: which crate may depend on which;
 //! - [`python`]: the Python packages that tests speak to Errand with;

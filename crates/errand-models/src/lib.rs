@@ -7,7 +7,7 @@
 //!   by name.
 //! - `http`: one try at an endpoint: stream, time-outs, kinds of failure. A dialect is one module there.
 //! - [`ScriptedModels`]: replies that follow a script; the form is told in `scripts/README.md`.
-//! - [`listed`]: the price table. [`choose_default`]: a model when nobody named one. [`survey`]: what there is.
+//! - [`listed`]: the price table. [`choose_default`]: a model when nobody named one. [`survey()`]: what there is.
 //!
 //! Absent on purpose: retries and their delays (the core decides those, on the record) and any judgement of what a
 //! model said. Broken arguments, unknown tools and empty replies pass through unchanged; the engine answers them.

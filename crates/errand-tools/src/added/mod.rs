@@ -1,7 +1,7 @@
 //! Tools that users add: files in tool folders, each a tool or a server that brings many.
 //!
 //! [`read`] reads folders and tells of every problem at once. A kind of tool is a module that makes an
-//! [`Execute`](crate::execute::Execute) of its part of the file: `http`, `graphql`, `command`; `mcp` stands beside this module. `docs/guide/tools.md` says how such files
+//! [`Execute`] of its part of the file: `http`, `graphql`, `command`; `mcp` stands beside this module. `docs/guide/tools.md` says how such files
 //! are written, `schemas/tools/added.schema.json` what may stand in them.
 
 mod clear;
