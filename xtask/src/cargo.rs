@@ -1,5 +1,8 @@
 //! Starts cargo as a shell would, from inside `cargo run`.
 
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// Variables that cargo sets for the package it runs. Build scripts of dependencies (ring's for one) ask to be run
@@ -17,6 +20,34 @@ pub(crate) fn cargo() -> Command {
         }
     }
     command
+}
+
+/// Programs that a build has made.
+pub(crate) struct Built(Vec<PathBuf>);
+
+impl Built {
+    /// Where the program `name` lies.
+    pub(crate) fn find(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let found = self.0.iter().find(|path| path.file_stem().is_some_and(|stem| stem == name));
+        found.cloned().with_context(|| format!("cargo built no `{name}`"))
+    }
+}
+
+/// `cargo build` with these arguments.
+pub(crate) fn build(arguments: &[&str]) -> anyhow::Result<Built> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+    }
+    let mut command = cargo();
+    command.arg("build").args(arguments).args(["--message-format", "json-render-diagnostics"]);
+    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "the programs cannot be built");
+    let mut built = Vec::new();
+    for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        built.extend(serde_json::from_slice::<Message>(line)?.executable);
+    }
+    Ok(Built(built))
 }
 
 /// Whether `cargo NAME` can be started.

@@ -5,6 +5,7 @@
 //! - [`check`]: everything that must hold before a change lands;
 //! - [`edges`]: which crate may depend on which;
 //! - [`python`]: the Python packages that tests speak to Errand with;
+//! - [`real_model`]: runs against a small model that is real, for who asks for it;
 //! - [`sim`]: seeds of the simulation, to search and to replay.
 //!
 //! [`cargo`] starts cargo for them. Absent here: anything the `errand` binary does for its users.
@@ -17,6 +18,7 @@ mod cargo;
 mod check;
 mod edges;
 mod python;
+mod real_model;
 mod sim;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +41,8 @@ enum Command {
     Edges(edges::Args),
     /// Install the Python packages that tests speak to Errand with.
     Python(python::Args),
+    /// Run errands against a small real model on this machine: optional, and no part of `check`.
+    RealModel(real_model::Args),
     /// Live through seeds of the simulation; with --seed, replay one and print what happened.
     Sim(sim::Args),
 }
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Edges(args) => edges::run(&args),
         Command::Python(args) => python::run(&args),
+        Command::RealModel(args) => real_model::run(&args),
         Command::Sim(args) => sim::run(&args),
     };
     match done {

@@ -18,27 +18,42 @@ pub(crate) struct Args {}
 /// # Errors
 /// When Python, its `venv`, or a package is not to be had.
 pub(crate) fn run(_: &Args) -> anyhow::Result<()> {
-    let folder = folder()?;
+    let wanted = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python/requirements.txt");
+    environment(&folder()?, REQUIREMENTS, |python| {
+        let mut pip = Command::new(python);
+        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--requirement"]).arg(wanted);
+        let status = pip.status().context("starting pip")?;
+        if !status.success() {
+            bail!("pip could not install tests/python/requirements.txt: {status}");
+        }
+        Ok(())
+    })
+}
+
+/// Makes a virtual environment in `folder` and has `install` fill it, given its Python; unless one stands there that was
+/// filled with the same `wanted`. What an earlier try left unfinished is removed first.
+///
+/// # Errors
+/// When Python or its `venv` is not to be had, and what `install` says.
+pub(crate) fn environment(
+    folder: &Path,
+    wanted: &str,
+    install: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let stamp = folder.join("requirements.txt");
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == REQUIREMENTS) {
+    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
     if folder.exists() {
-        std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+        std::fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
     }
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&folder).status();
+    let made = Command::new("python3").args(["-m", "venv"]).arg(folder).status();
     if !made.is_ok_and(|status| status.success()) {
-        let _ = std::fs::remove_dir_all(&folder);
+        let _ = std::fs::remove_dir_all(folder);
         bail!("`python3 -m venv` failed: install python3 and python3-venv");
     }
-    let wanted = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python/requirements.txt");
-    let mut pip = Command::new(folder.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--requirement"]).arg(wanted);
-    let status = pip.status().context("starting pip")?;
-    if !status.success() {
-        bail!("pip could not install tests/python/requirements.txt: {status}");
-    }
-    std::fs::write(&stamp, REQUIREMENTS).with_context(|| format!("writing {}", stamp.display()))
+    install(&folder.join("bin/python"))?;
+    std::fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))
 }
 
 /// Beside the profile's folder that this program lies in.

@@ -1,6 +1,6 @@
 //! The programs: built once, started for a round, told what to do line by line.
 
-use crate::cargo::cargo;
+use crate::cargo;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,24 +17,8 @@ pub(super) struct Programs {
 impl Programs {
     /// Builds them, as they are released.
     pub(super) fn build() -> anyhow::Result<Self> {
-        #[derive(Deserialize)]
-        struct Message {
-            executable: Option<PathBuf>,
-        }
-        let mut command = cargo();
-        command.args(["build", "--release", "--package", "errand-cli", "--package", "errand-bench"]);
-        let output = command.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit()).output();
-        let output = output.context("cannot start cargo")?;
-        ensure!(output.status.success(), "the programs cannot be built");
-        let mut built = Vec::new();
-        for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            built.extend(serde_json::from_slice::<Message>(line)?.executable);
-        }
-        let find = |name: &str| {
-            let found = built.iter().find(|path| path.file_stem().is_some_and(|stem| stem == name));
-            found.cloned().with_context(|| format!("cargo built no `{name}`"))
-        };
-        Ok(Self { errand: find("errand")?, bench: find("errand-bench")? })
+        let built = cargo::build(&["--release", "--package", "errand-cli", "--package", "errand-bench"])?;
+        Ok(Self { errand: built.find("errand")?, bench: built.find("errand-bench")? })
     }
 }
 
