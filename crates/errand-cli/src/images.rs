@@ -21,7 +21,8 @@ pub(crate) fn keep(blobs: &LocalBlobs, paths: &[PathBuf]) -> Result<Vec<Image>, 
     }
     let one = |path: &PathBuf| {
         let bytes = read(path)?;
-        let media_type = media_type(&bytes).ok_or_else(|| unusable(path, "it is no PNG, JPEG, GIF or WebP image"))?;
+        let media_type =
+            Image::media_type_of(&bytes).ok_or_else(|| unusable(path, "it is no PNG, JPEG, GIF or WebP image"))?;
         let sha256 = blobs.put_blocking(&bytes)?;
         Ok(Image { media_type: media_type.to_owned(), bytes: bytes.len() as u64, sha256 })
     };
@@ -49,31 +50,4 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
 
 fn unusable(path: &Path, reason: &str) -> Error {
     Error::new("image_unusable", format!("the image {} cannot be used: {reason}", text::path(path)))
-}
-
-/// What an image is by its first bytes: names of files say nothing.
-fn media_type(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("image/png"),
-        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
-        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("image/gif"),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn images_are_known_by_their_first_bytes() {
-        assert_eq!(media_type(b"\x89PNG\r\n\x1a\nrest"), Some("image/png"));
-        assert_eq!(media_type(b"\xff\xd8\xff\xe0"), Some("image/jpeg"));
-        assert_eq!(media_type(b"GIF89a"), Some("image/gif"));
-        assert_eq!(media_type(b"RIFF\x01\x02\x03\x04WEBPVP8 "), Some("image/webp"));
-        for other in [&b""[..], b"\x89PNG", b"RIFF1234WAVE", b"<svg", b"%PDF-1.7", b"BM"] {
-            assert_eq!(media_type(other), None, "{other:?}");
-        }
-    }
 }

@@ -54,6 +54,19 @@ pub struct Image {
     pub sha256: Hash,
 }
 
+impl Image {
+    /// What an image is by its first bytes, whatever its name or its sender says; `None` for what no provider takes.
+    pub fn media_type_of(bytes: &[u8]) -> Option<&'static str> {
+        match bytes {
+            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("image/png"),
+            [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
+            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("image/gif"),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
+            _ => None,
+        }
+    }
+}
+
 /// What a provider sends with a reply and wants back unchanged in the next request, such as signed or encrypted
 /// reasoning. It says nothing to anybody else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

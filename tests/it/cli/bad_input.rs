@@ -110,4 +110,10 @@ fn settings_that_cannot_be_read() {
     std::fs::write(user.path("errand.toml"), "model = \"scripted/hello\"\nmax_steps = 3\n").unwrap();
     let ended = user.expect(0, &["run", "t", "--config", "errand.toml"]);
     assert!(ended.stdout.contains("Hello!"), "{ended:#?}");
+    // What is no plain file may have no end, or nobody who writes it.
+    user.refused(2, "config_invalid", &["runs", "--config", "/dev/zero"]);
+    user.refused(2, "bundle_not_found", &["verify", "/dev/zero"]);
+    std::os::unix::fs::symlink("/dev/zero", user.path("scripts/endless.toml")).unwrap();
+    user.refused(2, "model_bad_request", &["run", "t", "--model", "scripted/endless"]);
+    user.expect(0, &["run", "t", "--model", "scripted/hello"]);
 }

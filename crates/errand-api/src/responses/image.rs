@@ -27,7 +27,7 @@ pub(super) fn from_url(url: &str) -> Result<(Image, Vec<u8>), Refused> {
     if bytes.len() > IMAGE_BYTES {
         return Err(Refused::Unusable(format!("the image has {} bytes, at most {IMAGE_BYTES} are taken", bytes.len())));
     }
-    let found = kind_of(&bytes).ok_or_else(|| unusable("the data is no PNG, JPEG, GIF or WebP"))?;
+    let found = Image::media_type_of(&bytes).ok_or_else(|| unusable("the data is no PNG, JPEG, GIF or WebP"))?;
     let told = if media_type.eq_ignore_ascii_case("image/jpg") { "image/jpeg" } else { media_type };
     if !told.eq_ignore_ascii_case(found) {
         let told: String = told.chars().take(40).collect();
@@ -35,15 +35,4 @@ pub(super) fn from_url(url: &str) -> Result<(Image, Vec<u8>), Refused> {
     }
     let image = Image { media_type: found.to_owned(), bytes: bytes.len() as u64, sha256: digest(&bytes) };
     Ok((image, bytes))
-}
-
-/// What the first bytes say.
-fn kind_of(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some("image/png"),
-        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
-        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("image/gif"),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
-        _ => None,
-    }
 }

@@ -82,10 +82,7 @@ pub(super) async fn approve(
         Some(serde_json::Value::String(arguments)) => Decision::Edit { arguments },
         Some(arguments) => Decision::Edit { arguments: arguments.to_string() },
     };
-    let call = asked.call(|state| decision.fits(state))?;
-    asked.fields.end()?;
-    api.driver.decide(asked.run, call, decision, BY).await?;
-    stands(&api, asked.run).await
+    decide(&api, asked, decision).await
 }
 
 pub(super) async fn reject(
@@ -96,10 +93,14 @@ pub(super) async fn reject(
 ) -> Result<Response, Failure> {
     let mut asked = Asked::read(&api, &id, &headers, body).await?;
     let decision = Decision::Reject { reason: asked.fields.required_text("reason")? };
+    decide(&api, asked, decision).await
+}
+
+async fn decide(api: &Api, mut asked: Asked, decision: Decision) -> Result<Response, Failure> {
     let call = asked.call(|state| decision.fits(state))?;
     asked.fields.end()?;
     api.driver.decide(asked.run, call, decision, BY).await?;
-    stands(&api, asked.run).await
+    stands(api, asked.run).await
 }
 
 pub(super) async fn answer(

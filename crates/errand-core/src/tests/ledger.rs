@@ -68,7 +68,7 @@ fn the_form_of_records_has_not_changed() {
 #[test]
 fn every_kind_of_event_survives_storing() {
     let mut kinds = std::collections::BTreeSet::new();
-    let mut logs = vec![every_event()];
+    let mut logs = vec![every_event(), compacted(ModelReply { text: "in short".to_owned(), ..summary() })];
     logs.extend(states().into_iter().map(|(_, log)| log));
     for log in logs {
         let opened = verify(stored(&log)).unwrap();
@@ -77,7 +77,7 @@ fn every_kind_of_event_survives_storing() {
         let fold = RunLog::fold(log.run.id, opened, []).unwrap();
         assert_eq!(fold.run, log.run);
     }
-    assert_eq!(kinds.len(), 11, "{kinds:?}");
+    assert_eq!(kinds.len(), 12, "{kinds:?}");
 }
 
 fn stored(log: &RunLog) -> impl Iterator<Item = (&str, Hash)> {

@@ -303,3 +303,31 @@ fn output_shrinks_to_what_fits() {
     };
     assert_eq!(due(free).1, "1000", "what costs nothing fits into nothing");
 }
+
+#[test]
+fn images_are_known_by_their_first_bytes() {
+    assert_eq!(crate::Image::media_type_of(b"\x89PNG\r\n\x1a\nrest"), Some("image/png"));
+    assert_eq!(crate::Image::media_type_of(b"\xff\xd8\xff\xe0"), Some("image/jpeg"));
+    assert_eq!(crate::Image::media_type_of(b"GIF89a"), Some("image/gif"));
+    assert_eq!(crate::Image::media_type_of(b"RIFF\x01\x02\x03\x04WEBPVP8 "), Some("image/webp"));
+    for other in [&b""[..], b"\x89PNG", b"RIFF1234WAVE", b"<svg", b"%PDF-1.7", b"BM"] {
+        assert_eq!(crate::Image::media_type_of(other), None, "{other:?}");
+    }
+}
+
+#[test]
+fn a_summary_keeps_the_rules_and_costs_nothing_of_the_answer() {
+    let log = compacted(ModelReply { text: "in short".to_owned(), ..summary() });
+    let request = log.request(&[]).unwrap();
+    let rules = request.messages.iter().filter(|message| matches!(message, Message::System { .. })).count();
+    assert_eq!(rules, 2, "{:?}", request.messages);
+    assert!(!request.messages.contains(&Message::user(crate::SUMMARY_PROMPT)));
+    let totals = log.run.head.totals;
+    assert_eq!((totals.summary_tokens, totals.said_tokens()), (900, totals.output_tokens - 900));
+    assert_eq!(log.run.head.due.task(), Some(ModelTask::Turn), "the summary used up the answer");
+
+    let silent = compacted(summary());
+    assert!(silent.compacted().is_none());
+    assert_eq!(silent.run.head.faults.malformed, 1);
+    assert!(matches!(silent.run.head.due.task(), Some(ModelTask::Compact { .. })));
+}

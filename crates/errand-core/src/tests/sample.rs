@@ -217,3 +217,31 @@ pub(super) fn states() -> Vec<(&'static str, RunLog)> {
     assert_eq!(statuses.len(), 7, "a state of each status: {statuses:?}");
     states
 }
+
+/// What a summarizer says: nothing yet, in 900 tokens.
+pub(super) fn summary() -> ModelReply {
+    ModelReply {
+        model: "sample".to_owned(),
+        text: String::new(),
+        reasoning: String::new(),
+        calls: Vec::new(),
+        opaque: None,
+        finish: Finish::Stop,
+        usage: Some(Usage { input_tokens: 100, cached_input_tokens: 0, output_tokens: 900, reasoning_tokens: 0 }),
+    }
+}
+
+/// A log whose conversation a summarizer shortened with `reply`, because the model would not take it.
+pub(super) fn compacted(reply: ModelReply) -> RunLog {
+    let mut started = started();
+    started.given = vec![Message::System { text: "a rule of the caller".to_owned() }, Message::user("do it")];
+    started.config.limits.answer_tokens = 1_000;
+    let mut log = RunLog::begin(run_id(9), started, at(0), making());
+    let event = self::reply(&log, "I look.", &["quick"]);
+    push(&mut log, event);
+    push(&mut log, failed(ModelErrorKind::ContextFull, None));
+    let request = log.request(&[]).expect("a summary is due");
+    let event = Event::Compacted(Box::new(log.compact(&request, reply)));
+    push(&mut log, event);
+    log
+}

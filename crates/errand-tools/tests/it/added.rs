@@ -271,7 +271,7 @@ async fn all_problems_of_a_folder_are_told_at_once() {
     );
     write(
         "f.json",
-        &json!({ "kind": "command", "name": "f", "description": long, "command": { "argv": ["{x}"], "files": ["gone"] } })
+        &json!({ "kind": "command", "name": "f", "description": long, "command": { "argv": ["{x}"], "files": ["gone", "link"] } })
             .to_string(),
     );
     write(
@@ -283,6 +283,8 @@ async fn all_problems_of_a_folder_are_told_at_once() {
         &json!({ "kind": "http", "name": "h", "description": "short", "request": { "url": "ftp://h/" } }).to_string(),
     );
     write("notes.txt", "no manifest");
+    // A link could lead to a file that nobody meant to give away.
+    std::os::unix::fs::symlink(folder.path().join("notes.txt"), folder.path().join("link")).unwrap();
     let error = registry(folder.path()).map(|_| ()).unwrap_err();
     assert_eq!(error.code(), "tool_secret_in_clear");
     let text = error.to_string();
@@ -302,6 +304,7 @@ async fn all_problems_of_a_folder_are_told_at_once() {
         "d.json: request.body: GET sends nothing",
         "f.json: command.argv.0: the program must be named",
         "f.json: command.files.0: \"gone\" cannot be taken",
+        "f.json: command.files.1: \"link\" cannot be taken",
         "g.json: server.env.A_TOKEN: a secret stands in the file",
         "h.json: description:",
         "h.json: request.url:",
