@@ -7,8 +7,8 @@
 //! - [`noise`]: how much else the machine was doing;
 //! - [`table`]: what is printed.
 //!
-//! The other sides are in `crates/errand-bench`; ours is the release binary, by its hidden command `bench` (`run` for the
-//! start). A step is durable on both sides as ADR 0003 says: on the disk before the model is asked again.
+//! The other sides are in `crates/errand-bench`; ours is the binary of the profile `dist`, by its hidden command `bench`
+//! (`run` for the start). A step is durable on both sides as ADR 0003 says: on the disk before the model is asked again.
 
 mod judge;
 mod noise;

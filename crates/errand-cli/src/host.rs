@@ -5,13 +5,14 @@ use crate::control::Control;
 use crate::error::Error;
 use crate::health::Reporting;
 use crate::live::{Live, Sender};
+use crate::memory;
 use crate::steps;
 use crate::toolbox::Toolbox;
 use errand_core::{Due, Next, RunId, Status};
 use errand_engine::ports::{Blobs, Models, Queue, Store, Watch, World};
 use errand_engine::{Adapters, Driver, Settings, worker};
 use errand_models::Providers;
-use errand_store_local::{DataFolder, LocalQueue, Mode, QueueLimits, SystemWorld};
+use errand_store_local::{DataFolder, LocalQueue, LocalStore, Mode, QueueLimits, SystemWorld, WriterStats};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -110,7 +111,8 @@ impl Host {
                 tracing::warn!(%run, code = error.code(), %error, "an unfinished run cannot be carried on");
             }
         }
-        self.sweeper = Some(tokio::spawn(sweep(self.driver.clone(), self.queue.clone())).abort_handle());
+        let store = Arc::clone(self.folder.store());
+        self.sweeper = Some(tokio::spawn(sweep(self.driver.clone(), self.queue.clone(), store)).abort_handle());
         Ok(())
     }
 
@@ -207,13 +209,21 @@ pub(crate) fn providers(config: &Config) -> Result<Providers, Error> {
     Ok(providers)
 }
 
-/// A laptop has no other worker to share with and no time-out above it: one message may lead to a whole run.
+/// A laptop has no other worker to share with and no time-out above it: one message may lead to a whole run. Whoever
+/// begins a run carries it on, and whoever comes after a crash looks at every run: an entry need not be due at once.
 fn settings() -> Settings {
-    Settings { records_per_message: 1_000, ..Settings::default() }
+    let settings = Settings::default();
+    Settings { records_per_message: 1_000, begin_ms: settings.lease_ms, ..settings }
 }
 
-async fn sweep(driver: Driver, queue: LocalQueue) {
+async fn sweep(driver: Driver, queue: LocalQueue, store: Arc<LocalStore>) {
+    let writes = || store.stats().map_or(0, WriterStats::writes);
+    let mut tidied = writes();
     loop {
+        if queue.is_idle() && writes() != tidied {
+            memory::give_back();
+            tidied = writes();
+        }
         if let Err(error) = driver.sweep(SWEEP_RUNS).await {
             tracing::warn!(code = error.code(), %error, "the sweep failed");
         }

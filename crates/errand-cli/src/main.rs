@@ -22,6 +22,7 @@ mod host;
 mod images;
 mod live;
 mod logging;
+mod memory;
 mod operation;
 mod signals;
 mod site;

@@ -75,6 +75,8 @@ pub struct Memo(Mutex<Kept>);
 struct Kept {
     /// The digest of everything up to so many messages.
     digest: Option<(usize, Sha256)>,
+    /// The tools as JSON.
+    tools: Option<Vec<u8>>,
     /// So many messages in the form of a provider.
     form: Option<(String, usize, Vec<u8>)>,
     /// What a provider sends besides them.
@@ -108,10 +110,9 @@ impl fmt::Debug for Memo {
     }
 }
 
-/// What stands after the messages in the bytes that are hashed.
+/// What stands after messages and tools in the bytes that are hashed.
 #[derive(Serialize)]
 struct Tail<'a> {
-    tools: &'a [crate::ToolDefinition],
     max_output_tokens: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     output: &'a Option<crate::OutputSchema>,
@@ -122,7 +123,7 @@ impl ModelRequest {
     /// Digest of the request as JSON, recorded with the reply so that a replay proves it asked the same.
     ///
     /// The bytes are those of serialising the whole; the messages that were hashed for an earlier request are not hashed
-    /// again.
+    /// again, and its tools are not written again.
     pub fn digest(&self) -> Hash {
         let kept = self.memo.kept().digest.take().filter(|(messages, _)| *messages <= self.messages.len());
         let (known, mut hasher) = kept.unwrap_or_else(|| (0, Sha256::new()));
@@ -142,10 +143,12 @@ impl ModelRequest {
         hasher.update(&bytes);
         // A request without messages begins anew each time: its head is hashed when the number known is 0.
         self.memo.kept().digest = Some((self.messages.len(), hasher.clone())).filter(|(messages, _)| *messages > 0);
-        let Self { tools, max_output_tokens, output, cache_key, .. } = self;
-        let tail = Tail { tools, max_output_tokens: *max_output_tokens, output, cache_key };
+        hasher.update(b"],\"tools\":");
+        hasher.update(self.memo.kept().tools.get_or_insert_with(|| serde_json::to_vec(&self.tools).unwrap_or_default()));
+        let Self { max_output_tokens, output, cache_key, .. } = self;
+        let tail = Tail { max_output_tokens: *max_output_tokens, output, cache_key };
         let tail = serde_json::to_vec(&tail).unwrap_or_default();
-        hasher.update(b"],");
+        hasher.update(b",");
         // Its opening brace is that of the whole.
         hasher.update(tail.get(1..).unwrap_or_default());
         Hash(hasher.finalize().into())

@@ -9,6 +9,9 @@ use std::sync::Arc;
 /// The schema number that this code writes.
 pub const SCHEMA: u16 = 1;
 
+/// Room for a record of usual length while it is written, in bytes.
+const USUAL_BYTES: usize = 4 << 10;
+
 /// One entry of a run's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -111,9 +114,13 @@ impl Sealed {
     /// Seals a record on top of the ledger hash before it ([`Hash::default`] for record 1).
     pub fn seal(record: Record, before: &Hash) -> Self {
         // A record is plain data with text keys only, so serialising it cannot fail.
-        let bytes = serde_json::to_string(&record).unwrap_or_default();
-        let hash = chain(before, bytes.as_bytes());
-        Self { record: Arc::new(record), bytes: bytes.into(), hash }
+        let mut bytes = Vec::with_capacity(USUAL_BYTES);
+        let written = serde_json::to_writer(&mut bytes, &record);
+        debug_assert!(written.is_ok());
+        let hash = chain(before, &bytes);
+        // JSON is written as UTF-8.
+        let bytes = std::str::from_utf8(&bytes).unwrap_or_default().into();
+        Self { record: Arc::new(record), bytes, hash }
     }
 
     /// Reads stored bytes back and checks them against the ledger.

@@ -19,6 +19,7 @@ const SETTINGS: Settings = Settings {
     step_ms: 300_000,
     margin_ms: 10_000,
     lease_ms: 900_000,
+    begin_ms: 0,
     early_ms: 1_000,
     records_per_message: 1,
     receives: 12,

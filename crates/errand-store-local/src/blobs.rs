@@ -33,7 +33,8 @@ impl LocalBlobs {
     pub(crate) fn prepare(&self) -> Result<(), Error> {
         let folder = self.temporary_folder();
         self.make_folder(&self.inner.folder)?;
-        self.make_folder(&folder)?;
+        // Nothing that lies here has to last, nor has its name.
+        make(&folder)?;
         let failed = |error| Error::reading("list", &folder, error);
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let _ = fs::remove_file(entry.map_err(failed)?.path());
@@ -106,19 +107,23 @@ impl LocalBlobs {
     }
 
     fn make_folder(&self, folder: &Path) -> Result<(), Error> {
-        if folder.is_dir() {
-            return Ok(());
-        }
-        match DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Error::writing("make", folder, error)),
-            _ => {}
-        }
-        folder.parent().map_or(Ok(()), sync_folder)
+        if make(folder)? { folder.parent().map_or(Ok(()), sync_folder) } else { Ok(()) }
+    }
+}
+
+/// Makes a folder for the owner only. False if there is one already.
+fn make(folder: &Path) -> Result<bool, Error> {
+    if folder.is_dir() {
+        return Ok(false);
+    }
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Error::writing("make", folder, error)),
+        _ => Ok(true),
     }
 }
 
 /// Makes names in `folder` durable.
-fn sync_folder(folder: &Path) -> Result<(), Error> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
     File::open(folder).and_then(|opened| opened.sync_all()).map_err(|error| Error::writing("sync", folder, error))
 }
 

@@ -55,6 +55,11 @@ impl LocalQueue {
         &self.calls
     }
 
+    /// True if nothing waits in it and nothing is in anybody's hands.
+    pub fn is_idle(&self) -> bool {
+        self.steps.is_empty() && self.calls.is_empty()
+    }
+
     /// Takes out the messages that were delivered too often.
     pub fn take_dead(&self) -> Vec<Message> {
         let mut dead = std::mem::take(&mut self.steps.lock().dead);

@@ -25,12 +25,12 @@ pub(crate) struct BuiltIn;
 #[async_trait]
 impl Execute for BuiltIn {
     fn check(&self, tool: &str, arguments: &Value, now: Timestamp) -> Result<Checked, Refused> {
-        let request = Request::read(tool, arguments.clone())?;
+        let request = Request::read(tool, arguments)?;
         Ok(Checked { until: request.until(now)?, class: request.class() })
     }
 
     async fn run(&self, work: Work<'_>) -> ToolReply {
-        let request = match Request::read(work.job.call.tool, work.arguments.clone()) {
+        let request = match Request::read(work.job.call.tool, &work.arguments) {
             Ok(request) => request,
             Err(refused) => return ToolReply::free(Outcome::error(refused.code(), refused.to_string())),
         };
@@ -79,7 +79,7 @@ struct Echo {
 }
 
 impl Request {
-    fn read(tool: &str, value: Value) -> Result<Self, Refused> {
+    fn read(tool: &str, value: &Value) -> Result<Self, Refused> {
         Ok(match tool {
             "echo" => Request::Echo(typed(value)?),
             "calculate" => Request::Calculate(typed(value)?),
@@ -130,8 +130,8 @@ impl Request {
 }
 
 /// What the schema let through may still be no value of its type: 1.0 is an integer in JSON Schema.
-fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Refused> {
-    serde_json::from_value(value).map_err(|error| Refused::invalid(error.to_string()))
+fn typed<T: DeserializeOwned>(value: &Value) -> Result<T, Refused> {
+    T::deserialize(value).map_err(|error| Refused::invalid(error.to_string()))
 }
 
 fn draw(chart: &Chart, desk: &mut Desk<'_>) -> ToolReply {

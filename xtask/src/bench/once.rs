@@ -54,18 +54,18 @@ fn waiting(programs: &Programs, folder: &Folder, stub: &mut Stub, runs: usize) -
     let mut ours = start(&data)?;
     let _: Done = ours.order(busy("a"))?;
     let _: Done = ours.order(wait(200, "b"))?;
-    let before = ours.memory()?;
+    let before = ours.memory_at_rest()?;
     let _: Done = ours.order(wait(runs, "c"))?;
-    let after = ours.memory()?;
+    let after = ours.memory_at_rest()?;
     ours.end()?;
 
     let mut fresh = start(&folder.fresh()?)?;
     let _: Done = fresh.order(busy("d"))?;
-    let empty = fresh.memory()?;
+    let empty = fresh.memory_at_rest()?;
     fresh.end()?;
     let mut again = start(&data)?;
     let _: Done = again.order(busy("e"))?;
-    let restarted = again.memory()?;
+    let restarted = again.memory_at_rest()?;
     again.end()?;
     stub.seen()?;
     let more = |after: u64, before: u64| (after as f64 - before as f64) / runs as f64;

@@ -7,17 +7,21 @@ use serde::de::DeserializeOwned;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
-/// Where the release programs lie.
+/// Longer than between two sweeps of Errand.
+const AT_REST: Duration = Duration::from_secs(6);
+
+/// Where the programs lie.
 pub(super) struct Programs {
     pub(super) errand: PathBuf,
     pub(super) bench: PathBuf,
 }
 
 impl Programs {
-    /// Builds them, as they are released.
+    /// Builds them, as they are handed out.
     pub(super) fn build() -> anyhow::Result<Self> {
-        let built = cargo::build(&["--release", "--package", "errand-cli", "--package", "errand-bench"])?;
+        let built = cargo::build(&["--profile", "dist", "--package", "errand-cli", "--package", "errand-bench"])?;
         Ok(Self { errand: built.find("errand")?, bench: built.find("errand-bench")? })
     }
 }
@@ -91,8 +95,15 @@ impl Talker {
         self.ask(&format!("{runs} {at_once} {steps} {name}"))
     }
 
+    /// Its [`Talker::memory`] once it has come to rest: Errand gives memory back with its sweep, every five seconds.
+    #[expect(clippy::disallowed_methods, reason = "nothing tells from outside that a process has come to rest")]
+    pub(super) fn memory_at_rest(&self) -> anyhow::Result<u64> {
+        std::thread::sleep(AT_REST);
+        self.memory()
+    }
+
     /// Its share of the machine's memory, in bytes: what is shared with other processes counts in part.
-    pub(super) fn memory(&self) -> anyhow::Result<u64> {
+    fn memory(&self) -> anyhow::Result<u64> {
         let path = format!("/proc/{}/smaps_rollup", self.child.id());
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let kilobytes =

@@ -57,7 +57,7 @@ pub(super) fn measure(programs: &Programs, folder: &Folder, stub: &mut Stub, siz
     measured.push(Measured::note("gap in the last tenth of 200 steps, no store, us", none_last));
 
     let crowd = order(&mut ours, stub, Order { runs: 2 * CROWD, at_once: CROWD, steps: STEPS, name: "crowd" })?;
-    measured.push(Measured::one(Key::Memory, ours.memory()? as f64 / 1e6));
+    measured.push(Measured::one(Key::Memory, ours.memory_at_rest()? as f64 / 1e6));
     measured.push(Measured::note("CPU per step, 64 runs, ours, us", crowd.cpu_us_step()));
     measured.push(Measured::note("runs/s, 64 runs, ours", crowd.runs_per_s()));
     for talker in [none, each, grouped, ours] {

@@ -27,6 +27,9 @@ pub struct Settings {
     pub margin_ms: u64,
     /// How far ahead an entry in the due index is set, in milliseconds. Longer than a message is hidden.
     pub lease_ms: u64,
+    /// How far ahead the entry of a new run is set, in milliseconds: the time for its first message to be sent and
+    /// handled. Where that many is more than half of `lease_ms`, the first worker leaves the entry as it is.
+    pub begin_ms: u64,
     /// How long a message that came too early is put off, in milliseconds.
     pub early_ms: u64,
     /// Records one message may lead to before the next one is sent.
@@ -37,7 +40,15 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { step_ms: 300_000, margin_ms: 10_000, lease_ms: 900_000, early_ms: 1_000, records_per_message: 1, receives: 5 }
+        Self {
+            step_ms: 300_000,
+            margin_ms: 10_000,
+            lease_ms: 900_000,
+            begin_ms: 0,
+            early_ms: 1_000,
+            records_per_message: 1,
+            receives: 5,
+        }
     }
 }
 

@@ -37,7 +37,10 @@ impl Driver {
         let now = self.world.now();
         let making = Making { made_under: 0, attempt: 0, maker: self.world.nonce() };
         let log = RunLog::begin(run, started, now, making);
-        let due = if self.bugs.has(Bug::OutsideWakesNobody) { Timestamp::from_millis(u64::MAX / 2) } else { now };
+        let due = match self.bugs.has(Bug::OutsideWakesNobody) {
+            true => Timestamp::from_millis(u64::MAX / 2),
+            false => now.plus(self.settings.begin_ms),
+        };
         if self.store.begin(run, &log.records, due).await? == Commit::Stored {
             self.watch.recorded(run, &log.records[0]);
         }
@@ -176,7 +179,7 @@ impl Driver {
         let input = Input { event: Event::Forked(Box::new(forked)), books: Vec::new(), at: now, began: None };
         let sealed = fork.make(input, Vec::new(), Making { made_under: 0, attempt: 0, maker: self.world.nonce() })?;
         fork.push(sealed.clone());
-        if self.store.begin(run, &fork.records, now).await? == Commit::Stored {
+        if self.store.begin(run, &fork.records, now.plus(self.settings.begin_ms)).await? == Commit::Stored {
             self.watch.recorded(run, &sealed);
         }
         let Loaded { log, due } = self.loaded(run).await?;

@@ -9,9 +9,11 @@ use super::forms::{arguments_text, count, function_tools, list, sent_arguments, 
 use super::layout::{self, Part};
 use super::manner::House;
 use super::schema;
-use errand_core::{Finish, Message, ModelReply, Usage};
+use errand_core::{Finish, Message, ModelReply, RequestedCall, Usage};
 use errand_engine::ports::DeltaSink;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// The dialect.
 #[derive(Debug)]
@@ -85,9 +87,7 @@ fn bytes(ask: &Ask<'_>) -> Result<Vec<u8>, Unfit> {
         bytes.extend_from_slice(b",\"messages\":[");
         Ok(bytes)
     })?;
-    request.append_messages(&ask.origin, &mut bytes, |said, bytes| {
-        let _ = serde_json::to_writer(bytes, &message(said, ask));
-    });
+    request.append_messages(&ask.origin, &mut bytes, |message, bytes| write(message, ask, bytes));
     bytes.extend_from_slice(format!("],\"{}\":{}}}", limit_name(ask), request.max_output_tokens).as_bytes());
     Ok(bytes)
 }
@@ -140,10 +140,56 @@ fn frame(ask: &Ask<'_>) -> Result<Map<String, Value>, Unfit> {
     Ok(body)
 }
 
-fn message(message: &Message, ask: &Ask<'_>) -> Value {
+/// A message of text and calls, written without an intermediate value: it is what most of a conversation is.
+#[derive(Serialize)]
+struct Said<'a> {
+    role: &'static str,
+    content: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_call_id: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Sent<'a>>,
+}
+
+/// A call that the model made.
+#[derive(Serialize)]
+struct Sent<'a> {
+    id: String,
+    r#type: &'static str,
+    function: Function<'a>,
+}
+
+#[derive(Serialize)]
+struct Function<'a> {
+    name: String,
+    arguments: Cow<'a, str>,
+}
+
+fn said<'a>(role: &'static str, content: &'a str) -> Said<'a> {
+    Said { role, content, tool_call_id: None, tool_calls: Vec::new() }
+}
+
+fn sent<'a>(call: &'a RequestedCall, ask: &Ask<'_>) -> Sent<'a> {
+    let function = Function { name: sent_name(&call.name), arguments: sent_arguments(&call.arguments) };
+    Sent { id: call_id(&call.id, ask), r#type: "function", function }
+}
+
+/// A message that is no more than text and calls.
+fn plain<'a>(message: &'a Message, ask: &Ask<'_>) -> Option<Said<'a>> {
     match message {
-        Message::System { text } => json!({"role": "system", "content": text}),
-        Message::User { text, images } if images.is_empty() => json!({"role": "user", "content": text}),
+        Message::System { text } => Some(said("system", text)),
+        Message::User { text, images } if images.is_empty() => Some(said("user", text)),
+        Message::Assistant { text, calls, opaque: None } => {
+            Some(Said { tool_calls: calls.iter().map(|call| sent(call, ask)).collect(), ..said("assistant", text) })
+        }
+        Message::Tool { call_id: id, text, .. } => Some(Said { tool_call_id: Some(call_id(id, ask)), ..said("tool", text) }),
+        Message::User { .. } | Message::Assistant { .. } => None,
+    }
+}
+
+/// A message with images, or with what its provider wants back as it came.
+fn rich(message: &Message, ask: &Ask<'_>) -> Value {
+    match message {
         Message::User { text, images } => {
             let shown =
                 images.iter().map(|image| json!({"type": "image_url", "image_url": {"url": ask.pictures.data_url(image)}}));
@@ -152,27 +198,35 @@ fn message(message: &Message, ask: &Ask<'_>) -> Value {
         }
         Message::Assistant { text, calls, opaque } => {
             let mut message = json!({"role": "assistant", "content": text});
-            let parts = layout::parts(text, calls, opaque.as_ref(), &ask.origin);
-            let mut sent = Vec::new();
-            for part in parts {
+            let mut made = Vec::new();
+            for part in layout::parts(text, calls, opaque.as_ref(), &ask.origin) {
                 match part {
                     Part::Kept(Value::Object(kept)) => message.as_object_mut().into_iter().for_each(|message| {
                         message.extend(kept.clone());
                     }),
-                    Part::Call(call, _) => sent.push(json!({"id": call_id(&call.id, ask), "type": "function",
-                        "function": {"name": sent_name(&call.name), "arguments": sent_arguments(&call.arguments)}})),
+                    Part::Call(call, _) => made.push(json!(sent(call, ask))),
                     Part::Kept(_) | Part::Text(..) => {}
                 }
             }
-            if !sent.is_empty() {
-                message["tool_calls"] = sent.into();
+            if !made.is_empty() {
+                message["tool_calls"] = made.into();
             }
             message
         }
-        Message::Tool { call_id: id, text, .. } => {
-            json!({"role": "tool", "tool_call_id": call_id(id, ask), "content": text})
-        }
+        Message::System { .. } | Message::Tool { .. } => json!(plain(message, ask)),
     }
+}
+
+fn message(message: &Message, ask: &Ask<'_>) -> Value {
+    plain(message, ask).map_or_else(|| rich(message, ask), |said| json!(said))
+}
+
+/// The same as JSON. Plain data with text keys only, so writing it to memory cannot fail.
+fn write(message: &Message, ask: &Ask<'_>, bytes: &mut Vec<u8>) {
+    let _ = match plain(message, ask) {
+        Some(said) => serde_json::to_writer(bytes, &said),
+        None => serde_json::to_writer(bytes, &rich(message, ask)),
+    };
 }
 
 /// Mistral takes ids of nine letters and digits only.
@@ -193,7 +247,8 @@ struct ChatReader {
 }
 
 impl ChatReader {
-    fn choice(&mut self, choice: &Value, part: &Value, deltas: &dyn DeltaSink) -> Result<(), Broken> {
+    /// A piece of a message, or with `is_whole` all of it: then calls stand side by side, and their position is their index.
+    fn choice(&mut self, choice: &Value, part: &Value, is_whole: bool, deltas: &dyn DeltaSink) -> Result<(), Broken> {
         // DeepSeek, vLLM and llama.cpp say `reasoning_content`; OpenRouter, Ollama and newer vLLM say `reasoning`.
         let reasoning = [text(part, "reasoning_content"), text(part, "reasoning")];
         self.draft.add_reasoning(reasoning.into_iter().find(|text| !text.is_empty()).unwrap_or_default(), deltas);
@@ -203,10 +258,10 @@ impl ChatReader {
             self.draft.refused = true;
             self.draft.add_text(refusal, deltas);
         }
-        for call in list(part, "tool_calls") {
+        for (position, call) in (0..).zip(list(part, "tool_calls")) {
             let function = call.get("function").unwrap_or(&Value::Null);
             let fragment = Fragment {
-                index: count(call, "/index"),
+                index: if is_whole { Some(position) } else { count(call, "/index") },
                 id: text(call, "id"),
                 name: text(function, "name"),
                 arguments: &arguments_text(function.get("arguments")),
@@ -265,7 +320,7 @@ impl Reader for ChatReader {
         let choice = event.get("choices").and_then(|choices| choices.get(0)).unwrap_or(&Value::Null);
         // A server may stream one whole message instead of pieces.
         let part = choice.get("delta").or_else(|| choice.get("message")).unwrap_or(&Value::Null);
-        self.choice(choice, part, deltas)?;
+        self.choice(choice, part, false, deltas)?;
         Ok(Step::More)
     }
 
@@ -275,14 +330,7 @@ impl Reader for ChatReader {
         let Some(choice) = body.get("choices").and_then(|choices| choices.get(0)) else {
             return Err(Broken::Garbled("the answer is JSON but holds no choices".to_owned()));
         };
-        let mut part = choice.get("message").cloned().unwrap_or_default();
-        // Calls of a whole message stand side by side; their position is their index.
-        for (position, call) in part.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
-            if let Some(call) = call.as_object_mut() {
-                call.insert("index".to_owned(), position.into());
-            }
-        }
-        self.choice(choice, &part, deltas)?;
+        self.choice(choice, choice.get("message").unwrap_or(&Value::Null), true, deltas)?;
         self.draft.finish.get_or_insert(Finish::Stop);
         Ok(())
     }
@@ -324,7 +372,7 @@ mod tests {
     use super::*;
     use crate::http::pictures::Pictures;
     use crate::settings::Settings;
-    use errand_core::{Memo, ModelRequest, RequestedCall, ToolDefinition};
+    use errand_core::{Memo, ModelRequest, ToolDefinition};
 
     #[test]
     fn what_is_sent_is_the_same_whether_it_is_written_at_once_or_goes_on() {

@@ -44,6 +44,8 @@ pub(crate) struct Endpoint {
     reply_bytes_max: u64,
     client: OnceLock<Result<Client, String>>,
     models: Mutex<BTreeMap<String, Offer>>,
+    /// The path that was called last, and its address: taking an address apart costs as much as a digest.
+    called: Mutex<(String, Option<Url>)>,
 }
 
 impl Endpoint {
@@ -71,6 +73,7 @@ impl Endpoint {
             reply_bytes_max: settings.reply_bytes_max,
             client: OnceLock::new(),
             models: Mutex::default(),
+            called: Mutex::default(),
         })
     }
 
@@ -250,7 +253,7 @@ impl Endpoint {
         let client = client.as_ref().map_err(|reason| {
             failure(ModelErrorKind::Connect, format!("cannot prepare TLS for {}: {reason}", self.host), false)
         })?;
-        let mut request = client.request(method, format!("{}/{path}", self.base.as_str().trim_end_matches('/')));
+        let mut request = client.request(method, self.url(path)?);
         for (name, value) in self.dialect.headers() {
             request = request.header(*name, *value);
         }
@@ -258,6 +261,17 @@ impl Endpoint {
             request = request.header(*name, value.clone());
         }
         Ok(request.header(ACCEPT, "text/event-stream, application/x-ndjson, application/json"))
+    }
+
+    fn url(&self, path: &str) -> Result<Url, ModelError> {
+        let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        if called.0 != path || called.1.is_none() {
+            let url = format!("{}/{path}", self.base.as_str().trim_end_matches('/'));
+            *called = (path.to_owned(), Url::parse(&url).ok());
+        }
+        called.1.clone().ok_or_else(|| {
+            failure(ModelErrorKind::BadRequest, format!("{} has no address for `{}`", self.host, clean(path, None)), false)
+        })
     }
 
     async fn json(&self, request: RequestBuilder) -> Result<Value, ModelError> {

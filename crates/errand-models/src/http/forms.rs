@@ -3,6 +3,7 @@
 use super::dialect::Unfit;
 use errand_core::{Hash, Message, ModelRequest};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// The text at `name`, or nothing.
 pub(crate) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
@@ -23,9 +24,9 @@ pub(crate) fn arguments_text(value: Option<&Value>) -> String {
     }
 }
 
-/// A count at a JSON pointer.
-pub(crate) fn count(value: &Value, pointer: &str) -> Option<u64> {
-    value.pointer(pointer).and_then(Value::as_u64)
+/// A count at the end of a path of names, such as `/usage/total`.
+pub(crate) fn count(value: &Value, path: &str) -> Option<u64> {
+    path.split('/').skip(1).try_fold(value, |value, name| value.get(name)).and_then(Value::as_u64)
 }
 
 /// A JSON object of one field.
@@ -79,10 +80,10 @@ pub(crate) fn is_plain_id(id: &str) -> bool {
 
 /// Arguments as providers take them back. Several servers parse them and refuse the whole conversation if they are no
 /// JSON object, so what is none goes as the text it was under one name.
-pub(crate) fn sent_arguments(arguments: &str) -> String {
+pub(crate) fn sent_arguments(arguments: &str) -> Cow<'_, str> {
     match serde_json::from_str::<Value>(arguments) {
-        Ok(Value::Object(_)) => arguments.to_owned(),
-        _ => json!({ "malformed": arguments }).to_string(),
+        Ok(Value::Object(_)) => arguments.into(),
+        _ => json!({ "malformed": arguments }).to_string().into(),
     }
 }
 

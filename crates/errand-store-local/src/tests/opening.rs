@@ -370,3 +370,22 @@ async fn a_clock_set_back_does_not_disturb_the_store() {
     step(opened.store(), &mut log, 0, false).await;
     assert_eq!(opened.store().overdue(sample::at(1), 9).await.unwrap(), [log.run.id]);
 }
+
+#[tokio::test]
+async fn the_log_of_a_database_that_is_gone_is_no_part_of_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("errand.db-wal");
+    let opened = own(folder.path(), &TestWorld::new()).unwrap();
+    begin(opened.store(), 1).await;
+    let left = std::fs::read(&log).unwrap();
+    opened.close().await.unwrap();
+    drop(opened);
+    std::fs::remove_file(database(folder.path())).unwrap();
+    std::fs::write(&log, left).unwrap();
+    let anew = own(folder.path(), &TestWorld::new()).unwrap();
+    assert!(anew.store().unfinished().await.unwrap().is_empty());
+    begin(anew.store(), 2).await;
+    anew.close().await.unwrap();
+    drop(anew);
+    assert_eq!(own(folder.path(), &TestWorld::new()).unwrap().store().unfinished().await.unwrap().len(), 1);
+}
