@@ -2,17 +2,25 @@
 
 use std::path::PathBuf;
 
-/// The tiers this crate can speak about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// How strongly a box is isolated, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
+    /// An interpreter with limits in a process of its own: small scripts, on any system.
+    T0,
     /// Own Linux namespaces on the shared kernel.
     T1,
+    /// An OCI runtime, which may bring a kernel of its own.
+    T2,
 }
 
 impl std::fmt::Display for Tier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("t1")
+        f.write_str(match self {
+            Tier::T0 => "t0",
+            Tier::T1 => "t1",
+            Tier::T2 => "t2",
+        })
     }
 }
 

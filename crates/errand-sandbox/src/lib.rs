@@ -1,6 +1,7 @@
 //! The first half of the runner: boxes of Linux namespaces (tier T1), the sessions they work in, and snapshots of their files.
 //!
 //! Reading order:
+//! - [`Isolation`], [`Tiers`]: what every tier offers, and the choice among them, which never goes below what is asked for.
 //! - [`Engine`] (with [`EngineConfig`]): starts only where the probe passes ([`Report`]), runs calls.
 //! - [`Exec`], [`Limits`], [`ExecOutcome`], [`Exit`], [`CancelToken`]: one call and what came of it.
 //! - [`Sessions`], [`Session`]: a folder per session; files go in and out without ever following what a box planted.
@@ -23,6 +24,8 @@ mod engine;
 mod entry;
 mod error;
 mod exec;
+#[cfg(target_os = "linux")]
+mod isolation;
 mod limits;
 mod path;
 mod report;
@@ -38,6 +41,8 @@ pub use engine::{Engine, refuse_user_namespaces_on_this_thread};
 pub use entry::{Entry, EntryKind, FileRange, Hit};
 pub use error::{Error, Result, Tier};
 pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output, Stream, WORKSPACE_DIR};
+#[cfg(target_os = "linux")]
+pub use isolation::{Isolation, Tiers};
 pub use limits::Limits;
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]

@@ -60,6 +60,11 @@ impl Quotas {
             ("time", self.time),
         ]
     }
+
+    /// The first of memory, processes and processor time that is not bounded hard.
+    pub fn weakest_bound(&self) -> Option<(&'static str, Strength)> {
+        self.list().into_iter().take(3).find(|(_, strength)| *strength != Strength::Hard)
+    }
 }
 
 /// One attempt made from inside a real box, and what came of it.
@@ -95,7 +100,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report that says the tier is not there, and why.
+    /// A report that says tier T1 is not there, and why.
     pub(crate) fn unavailable(reasons: Vec<String>, checks: Vec<Check>, elapsed_ms: u64) -> Report {
         Report { tier: Tier::T1, available: false, reasons, quotas: Quotas::absent(), checks, elapsed_ms }
     }

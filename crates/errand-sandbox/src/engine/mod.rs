@@ -24,8 +24,11 @@ use seccompiler::BpfProgram;
 
 use crate::config::{EngineConfig, Interpreter};
 use crate::error::{Error, Result, Tier};
+use crate::exec::{Exec, ExecOutcome};
+use crate::isolation::Isolation;
 use crate::limits::Limits;
 use crate::report::{Quotas, Report, Strength};
+use crate::session::Session;
 pub use rehearse::refuse_user_namespaces_on_this_thread;
 
 /// Makes boxes. It exists only where the probe passed.
@@ -55,11 +58,9 @@ impl Engine {
         if !engine.report.available {
             return Err(Error::TierUnavailable { tier: Tier::T1, reasons: engine.report.reasons });
         }
-        if config.require_hard_quotas {
-            let kernel_bounds = &engine.report.quotas.list()[..3];
-            if let Some((quota, strength)) = kernel_bounds.iter().find(|(_, strength)| *strength != Strength::Hard) {
-                return Err(Error::QuotaTooWeak { quota, strength: strength.name() });
-            }
+        let weakest = engine.report.quotas.weakest_bound();
+        if let Some((quota, strength)) = weakest.filter(|_| config.require_hard_quotas) {
+            return Err(Error::QuotaTooWeak { quota, strength: strength.name() });
         }
         Ok(engine)
     }
@@ -161,6 +162,16 @@ impl Engine {
         let mut folders: Vec<String> = own.map(|prefix| format!("{}/bin", prefix.display())).collect();
         folders.extend(["/usr/local/bin", "/usr/bin", "/bin"].map(String::from));
         folders
+    }
+}
+
+impl Isolation for Engine {
+    fn report(&self) -> &Report {
+        &self.report
+    }
+
+    fn run(&self, session: &Session, exec: Exec) -> Result<ExecOutcome> {
+        Engine::run(self, session, exec)
     }
 }
 
