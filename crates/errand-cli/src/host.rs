@@ -221,6 +221,7 @@ async fn sweep(driver: Driver, queue: LocalQueue, store: Arc<LocalStore>) {
     let mut tidied = writes();
     loop {
         if queue.is_idle() && writes() != tidied {
+            store.rest();
             memory::give_back();
             tidied = writes();
         }

@@ -2,7 +2,6 @@
 
 use crate::transcript::answered;
 use crate::{Due, Event, Hash, Message, ModelRequest, ModelTask, RunConfig, RunId, RunLog};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,9 +73,7 @@ pub struct Memo(Mutex<Kept>);
 #[derive(Default)]
 struct Kept {
     /// The digest of everything up to so many messages.
-    digest: Option<(usize, Sha256)>,
-    /// The tools as JSON.
-    tools: Option<Vec<u8>>,
+    digest: Option<(usize, Feed)>,
     /// So many messages in the form of a provider.
     form: Option<(String, usize, Vec<u8>)>,
     /// What a provider sends besides them.
@@ -110,48 +107,73 @@ impl fmt::Debug for Memo {
     }
 }
 
-/// What stands after messages and tools in the bytes that are hashed.
-#[derive(Serialize)]
-struct Tail<'a> {
-    max_output_tokens: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    output: &'a Option<crate::OutputSchema>,
-    cache_key: &'a str,
+/// Takes in values so that different ones never give the same bytes: a text goes with its length before it.
+#[derive(Clone)]
+struct Feed(Sha256);
+
+impl Feed {
+    fn number(&mut self, number: u64) {
+        self.0.update(number.to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.update(text);
+    }
+
+    fn texts<const N: usize>(&mut self, texts: [&str; N]) {
+        texts.into_iter().for_each(|text| self.text(text));
+    }
+
+    fn message(&mut self, message: &Message) {
+        match message {
+            Message::System { text } => self.texts(["system", text]),
+            Message::User { text, images } => {
+                self.texts(["user", text]);
+                self.number(images.len() as u64);
+                for image in images {
+                    self.text(&image.media_type);
+                    self.number(image.bytes);
+                    self.0.update(image.sha256.0);
+                }
+            }
+            Message::Assistant { text, calls, opaque } => {
+                self.texts(["assistant", text]);
+                self.number(calls.len() as u64);
+                calls.iter().for_each(|call| self.texts([&call.id, &call.name, &call.arguments]));
+                self.number(u64::from(opaque.is_some()));
+                opaque.iter().for_each(|opaque| self.texts([&opaque.origin, &opaque.content]));
+            }
+            Message::Tool { call_id, name, text, is_error } => {
+                self.texts(["tool", call_id, name, text]);
+                self.number(u64::from(*is_error));
+            }
+        }
+    }
 }
 
 impl ModelRequest {
-    /// Digest of the request as JSON, recorded with the reply so that a replay proves it asked the same.
-    ///
-    /// The bytes are those of serialising the whole; the messages that were hashed for an earlier request are not hashed
-    /// again, and its tools are not written again.
+    /// Digest of the request, recorded with the reply so that a replay proves it asked the same. Model, tools, form of the
+    /// answer and cache key come first, then the messages, then the bound of the answer: the messages that were taken in
+    /// for an earlier request are not taken in again.
     pub fn digest(&self) -> Hash {
         let kept = self.memo.kept().digest.take().filter(|(messages, _)| *messages <= self.messages.len());
-        let (known, mut hasher) = kept.unwrap_or_else(|| (0, Sha256::new()));
-        // Plain data with text keys only, so serialising it cannot fail.
-        let mut bytes = Vec::new();
-        if known == 0 {
-            bytes.extend_from_slice(b"{\"model\":");
-            bytes.extend(serde_json::to_vec(&self.model).unwrap_or_default());
-            bytes.extend_from_slice(b",\"messages\":[");
-        }
-        for (index, message) in self.messages.iter().enumerate().skip(known) {
-            if index > 0 {
-                bytes.push(b',');
-            }
-            let _ = serde_json::to_writer(&mut bytes, message);
-        }
-        hasher.update(&bytes);
-        // A request without messages begins anew each time: its head is hashed when the number known is 0.
-        self.memo.kept().digest = Some((self.messages.len(), hasher.clone())).filter(|(messages, _)| *messages > 0);
-        hasher.update(b"],\"tools\":");
-        hasher.update(self.memo.kept().tools.get_or_insert_with(|| serde_json::to_vec(&self.tools).unwrap_or_default()));
-        let Self { max_output_tokens, output, cache_key, .. } = self;
-        let tail = Tail { max_output_tokens: *max_output_tokens, output, cache_key };
-        let tail = serde_json::to_vec(&tail).unwrap_or_default();
-        hasher.update(b",");
-        // Its opening brace is that of the whole.
-        hasher.update(tail.get(1..).unwrap_or_default());
-        Hash(hasher.finalize().into())
+        let (known, mut feed) = kept.unwrap_or_else(|| (0, self.opening()));
+        self.messages.iter().skip(known).for_each(|message| feed.message(message));
+        self.memo.kept().digest = Some((self.messages.len(), feed.clone()));
+        feed.text("end");
+        feed.number(self.max_output_tokens);
+        Hash(feed.0.finalize().into())
+    }
+
+    fn opening(&self) -> Feed {
+        let mut feed = Feed(Sha256::new());
+        feed.texts([&self.model, &self.cache_key]);
+        feed.number(self.tools.len() as u64);
+        self.tools.iter().for_each(|tool| feed.texts([&tool.name, &tool.description, &tool.parameters]));
+        feed.number(u64::from(self.output.is_some()));
+        self.output.iter().for_each(|output| feed.texts([&output.name, &output.schema]));
+        feed
     }
 
     /// What `make` makes of the model and the tools, made once for all requests that go on from each other. `form` names
@@ -191,6 +213,7 @@ impl ModelRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Image, Opaque, OutputSchema, RequestedCall, ToolDefinition};
 
     fn request(messages: usize) -> ModelRequest {
         ModelRequest {
@@ -204,21 +227,66 @@ mod tests {
         }
     }
 
-    fn plain(request: &ModelRequest) -> Hash {
-        Hash::of(&serde_json::to_vec(request).unwrap())
-    }
-
     #[test]
     fn the_digest_is_that_of_the_whole_however_it_came_about() {
         let mut growing = request(0);
         for count in 0..4 {
             growing.messages = request(count).messages;
             growing.max_output_tokens = count as u64;
-            assert_eq!(growing.digest(), plain(&growing), "{count}");
-            assert_eq!(growing.digest(), plain(&growing), "{count} again");
+            // A copy begins anew.
+            assert_eq!(growing.digest(), growing.clone().digest(), "{count}");
+            assert_eq!(growing.digest(), growing.clone().digest(), "{count} again");
         }
-        let copy = ModelRequest { messages: request(2).messages.into_iter().rev().collect(), ..growing.clone() };
-        assert_eq!(copy.digest(), plain(&copy));
+    }
+
+    #[test]
+    fn requests_that_differ_in_anything_have_different_digests() {
+        let tool = |name: &str, description: &str| ToolDefinition {
+            name: name.to_owned(),
+            description: description.to_owned(),
+            parameters: "{}".to_owned(),
+        };
+        let called = |id: &str, name: &str, opaque: Option<&str>| Message::Assistant {
+            text: String::new(),
+            calls: vec![RequestedCall { id: id.to_owned(), name: name.to_owned(), arguments: "{}".to_owned() }],
+            opaque: opaque.map(|content| Opaque { origin: "o".to_owned(), content: content.to_owned() }),
+        };
+        let told = |text: &str, is_error| Message::Tool {
+            call_id: "c".to_owned(),
+            name: "t".to_owned(),
+            text: text.to_owned(),
+            is_error,
+        };
+        let image = Image { media_type: "image/png".to_owned(), bytes: 1, sha256: Hash::of(b"1") };
+        let shown = |image: &Image| Message::User { text: "said 0".to_owned(), images: vec![image.clone()] };
+        let with = |message: Message| ModelRequest { messages: vec![message], ..request(0) };
+        let output = |schema: &str| Some(OutputSchema { name: "f".to_owned(), schema: schema.to_owned() });
+        let different = [
+            request(0),
+            request(1),
+            request(2),
+            ModelRequest { messages: request(2).messages.into_iter().rev().collect(), ..request(0) },
+            ModelRequest { model: "n".to_owned(), ..request(1) },
+            ModelRequest { cache_key: "other".to_owned(), ..request(1) },
+            ModelRequest { max_output_tokens: 8, ..request(1) },
+            ModelRequest { output: output("{}"), ..request(1) },
+            ModelRequest { output: output("{ }"), ..request(1) },
+            ModelRequest { tools: vec![tool("a", "bc")], ..request(1) },
+            ModelRequest { tools: vec![tool("ab", "c")], ..request(1) },
+            ModelRequest { tools: vec![tool("a", "b"), tool("a", "b")], ..request(1) },
+            with(Message::System { text: "said 0".to_owned() }),
+            with(shown(&image)),
+            with(shown(&Image { bytes: 2, ..image.clone() })),
+            with(shown(&Image { sha256: Hash::of(b"2"), ..image.clone() })),
+            with(called("1", "2", None)),
+            with(called("12", "", None)),
+            with(called("1", "2", Some(""))),
+            with(called("1", "2", Some("x"))),
+            with(told("said", false)),
+            with(told("said", true)),
+        ];
+        let digests: std::collections::BTreeSet<Hash> = different.iter().map(ModelRequest::digest).collect();
+        assert_eq!(digests.len(), different.len());
     }
 
     #[test]

@@ -72,13 +72,13 @@ pub struct Observation {
     /// What came of it.
     pub outcome: Outcome,
     /// What it cost.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub spent: Amount,
     /// The run that made the call and pays for it, if it is not the one whose call it was: a fork that shares it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payer: Option<RunId>,
     /// Time in a sandbox, in milliseconds.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub sandbox_ms: u64,
     /// The workspace as the call left it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -16,12 +16,13 @@ pub struct Head {
     /// Size of the conversation.
     pub context: ContextSize,
     /// Failures in a row.
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub faults: Faults,
     /// Which model thinks: 0 for the run's own, then its fall-backs.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub model: u32,
     /// Which summarizer is asked: the run's summarizers, then the models that think.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub summarizer: u32,
     /// Model turns in the conversation since it was last shortened.
     #[serde(default)]
@@ -36,19 +37,11 @@ pub struct Head {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<RunId>,
     /// How many runs stand above this one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub depth: u32,
     /// What has been granted on top of the budget in record 1.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub raised: Allowance,
-}
-
-fn is_none(number: &u64) -> bool {
-    *number == 0
-}
-
-fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 /// Whether a run goes on, and if not, how it ended.
@@ -239,7 +232,7 @@ pub struct Totals {
     /// Output tokens.
     pub output_tokens: u64,
     /// The part of them that summaries took: nobody was answered with it.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub summary_tokens: u64,
     /// Model turns.
     pub steps: u32,
@@ -272,10 +265,10 @@ pub struct ContextSize {
     /// Messages of the whole conversation.
     pub all_messages: u64,
     /// Images shown since.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub images: u32,
     /// Images of the whole conversation.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::is_default")]
     pub all_images: u32,
 }
 

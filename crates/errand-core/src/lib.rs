@@ -56,3 +56,8 @@ pub use replay::{Divergence, Replayed, replay, verify};
 pub use run::{Input, Left, Rejection, Run};
 pub use time::Timestamp;
 pub use transcript::{SUMMARY_NOTE, SUMMARY_PROMPT, answered, unanswered};
+
+/// What stands for itself is not written: records are kept by the million.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

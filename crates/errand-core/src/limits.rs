@@ -18,7 +18,7 @@ pub struct Limits {
     pub output_tokens: u64,
     /// Most output tokens of all turns of the run together, as far as the provider counts them; 0 for no bound. Hit: the
     /// run ends as `budget_exceeded`, with what it has said so far.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "crate::is_default")]
     pub answer_tokens: u64,
     /// Fewest output tokens a model call is worth making for; a budget that buys less is exceeded.
     pub output_tokens_min: u64,
@@ -42,10 +42,6 @@ pub struct Limits {
     pub model_call_ms: u64,
     /// How deep sub-runs may nest.
     pub depth: u32,
-}
-
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }
 
 impl Default for Limits {

@@ -29,17 +29,18 @@ impl LocalBlobs {
         Self { inner: Arc::new(Inner { folder, faults, temporary: AtomicU64::new(0) }) }
     }
 
-    /// Makes the folders, and clears what an owner that died left half written.
-    pub(crate) fn prepare(&self) -> Result<(), Error> {
+    /// Makes the folders, and clears what an owner that died left half written. True if there was none: its name is to be
+    /// made durable.
+    pub(crate) fn prepare(&self) -> Result<bool, Error> {
         let folder = self.temporary_folder();
-        self.make_folder(&self.inner.folder)?;
+        let is_new = make(&self.inner.folder)?;
         // Nothing that lies here has to last, nor has its name.
         make(&folder)?;
         let failed = |error| Error::reading("list", &folder, error);
         for entry in fs::read_dir(&folder).map_err(failed)? {
             let _ = fs::remove_file(entry.map_err(failed)?.path());
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Like [`Blobs::put`]: when it returns, the bytes are on the disk.

@@ -1,5 +1,6 @@
 //! The data folder: who may open it, and what lies in it.
 
+use crate::blobs::sync_folder;
 use crate::store::cache::Cache;
 use crate::store::write::Transaction;
 use crate::store::writer::{Work, Writer};
@@ -92,11 +93,19 @@ fn own(
 ) -> Result<LocalStore, Error> {
     make(path)?;
     let lock = lock(path, command, world.now())?;
-    blobs.prepare()?;
+    let has_new_names = blobs.prepare()?;
     let file = schema::path(path);
-    let connection = schema::open_owned(&file, faults)?;
-    let mut transaction = Transaction { connection: &connection, file: &file, epoch: 0, has_written: false };
-    let epoch = recover::begin(&mut transaction, &*world, faults)?;
+    let schema::Opened { connection, is_new } = schema::open_owned(&file, faults)?;
+    let epoch = if is_new {
+        // Putting the database in place has made all names in the folder durable.
+        schema::FIRST_EPOCH
+    } else {
+        if has_new_names {
+            sync_folder(path)?;
+        }
+        let mut transaction = Transaction { connection: &connection, file: &file, epoch: 0, has_written: false };
+        recover::begin(&mut transaction, &*world, faults)?
+    };
     let cache = Arc::new(Cache::new(CACHE_BYTES));
     let work = Work { connection, file: file.clone(), epoch, cache: Arc::clone(&cache), faults: Arc::clone(faults), lock };
     let writer = Writer::start(path.to_owned(), work)?;

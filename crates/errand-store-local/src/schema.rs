@@ -48,7 +48,6 @@ const TABLES: &str = "
         epoch INTEGER NOT NULL,
         clean INTEGER NOT NULL
     ) STRICT;
-    INSERT INTO meta (id, epoch, clean) VALUES (1, 0, 1);
     CREATE TABLE runs (
         id INTEGER PRIMARY KEY,
         run TEXT NOT NULL UNIQUE,
@@ -95,9 +94,20 @@ pub(crate) fn path(folder: &Path) -> PathBuf {
     folder.join("errand.db")
 }
 
+/// The database, open for its only writer.
+pub(crate) struct Opened {
+    pub(crate) connection: Connection,
+    /// It was made just now: the owner's epoch is the first, and has begun.
+    pub(crate) is_new: bool,
+}
+
+/// The epoch of whoever makes a database.
+pub(crate) const FIRST_EPOCH: i64 = 1;
+
 /// Opens the database as its only writer, makes it if there is none.
-pub(crate) fn open_owned(file: &Path, faults: &FaultPlan) -> Result<Connection, Error> {
-    if length(file)? == 0 {
+pub(crate) fn open_owned(file: &Path, faults: &FaultPlan) -> Result<Opened, Error> {
+    let is_new = length(file)? == 0;
+    if is_new {
         create(file, faults)?;
     }
     // SQLite would open for reading what cannot be written.
@@ -120,7 +130,7 @@ pub(crate) fn open_owned(file: &Path, faults: &FaultPlan) -> Result<Connection, 
     connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(sqlite)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT).map_err(sqlite)?;
     connection.set_prepared_statement_cache_capacity(64);
-    Ok(connection)
+    Ok(Opened { connection, is_new })
 }
 
 /// Makes the database aside and puts it in place when it is whole and on the disk: two syncs, where SQLite takes seven to
@@ -147,11 +157,12 @@ fn create(file: &Path, faults: &FaultPlan) -> Result<(), Error> {
     Ok(())
 }
 
-/// The bytes of a database with the tables and no rows.
+/// The bytes of a database with the tables and no runs.
 fn fresh() -> rusqlite::Result<Vec<u8>> {
     let mut connection = Connection::open_in_memory()?;
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     connection.execute_batch(TABLES)?;
+    connection.execute("INSERT INTO meta (id, epoch, clean) VALUES (1, ?1, 0)", [FIRST_EPOCH])?;
     connection.pragma_update(None, "application_id", APPLICATION)?;
     connection.pragma_update(None, "user_version", SCHEMA)?;
     let mut bytes = connection.serialize("main")?.to_vec();

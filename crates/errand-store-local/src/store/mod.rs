@@ -58,6 +58,11 @@ impl LocalStore {
         Ok(self.readers.ask(|reader| reader.unfinished()).await?)
     }
 
+    /// Lets go of memory that only a store at work needs.
+    pub fn rest(&self) {
+        self.readers.idle().clear();
+    }
+
     /// What the writer did so far; `None` if the folder was opened for reading.
     pub fn stats(&self) -> Option<&WriterStats> {
         self.owned.as_ref().map(|owned| owned.writer.stats())

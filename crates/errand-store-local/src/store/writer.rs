@@ -106,7 +106,7 @@ impl Writer {
         let job = Job { run, write };
         // The desk may be had, and its last writer was the same: the thread has nothing to do that could be shared.
         if let Ok(mut desk) = self.desk.try_lock()
-            && let Some(desk) = desk.as_mut().filter(|desk| desk.is_alone(run))
+            && let Some(desk) = desk.as_mut().filter(|desk| desk.is_alone(&job))
         {
             return desk.write(&[job]).pop().unwrap_or_else(|| Err(self.closed()));
         }
@@ -211,9 +211,10 @@ fn answer(replies: Vec<Reply<Answer>>, answers: Vec<Result<Answer, Error>>) {
 }
 
 impl Desk {
-    /// True if `run` is the only one that writes, as far as can be seen, and writing does not take long.
-    fn is_alone(&self, run: RunId) -> bool {
-        self.is_quick && self.last == Some(run)
+    /// True if nobody else writes, as far as can be seen, and writing does not take long.
+    fn is_alone(&self, job: &Job) -> bool {
+        let is_first = matches!(job.write, Write::Begin { .. });
+        self.is_quick && (is_first || self.last == Some(job.run))
     }
 
     /// Does a group of writes in one transaction; if that fails, each in one of its own, so that every one of them
