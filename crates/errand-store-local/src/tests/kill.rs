@@ -132,6 +132,9 @@ async fn writes_a_little() {
     acknowledged(&format!("writes {}", faults.writes()));
 }
 
+/// Tables with the first epoch, run, blob, three records, end.
+const WRITES: u64 = 7;
+
 #[tokio::test]
 async fn a_crash_at_every_write_leaves_a_whole_folder() {
     let whole = tempfile::tempdir().unwrap();
@@ -139,7 +142,7 @@ async fn a_crash_at_every_write_leaves_a_whole_folder() {
     let last = acknowledgements(&mut whole_child).last().unwrap();
     assert!(whole_child.wait().unwrap().success());
     let writes: u64 = last.strip_prefix("writes ").unwrap().parse().unwrap();
-    assert_eq!(writes, 7, "tables with the first epoch, run, blob, three records, end: update the scenario if this changes");
+    assert_eq!(writes, WRITES, "update the scenario if this changes");
     for write in 1..=writes {
         for moment in ["before", "after"] {
             let folder = tempfile::tempdir().unwrap();
@@ -167,7 +170,7 @@ async fn check(path: &Path, acks: &[String], write: u64, moment: &str) {
     let Some(loaded) = loaded else { return };
     let claims =
         loaded.log.items.keys().filter(|key| matches!(key, ItemKey::Claim { record, .. } if *record == records + 1));
-    let has_closed = write == 8 && moment == "after";
+    let has_closed = write == WRITES && moment == "after";
     assert_eq!(claims.count(), usize::from(!has_closed), "{case}: one call may have been made");
     let mut log = loaded.log;
     step(opened.store(), &mut log, 0, false).await;
