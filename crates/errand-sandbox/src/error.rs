@@ -127,6 +127,22 @@ pub enum Error {
         /// The system's word for it.
         errno: String,
     },
+    /// An interpreter ended before it was ready for a cell.
+    #[error("the {language} kernel ended before its first cell ({exit}): {said}; run `errand doctor`")]
+    KernelLost {
+        /// What it speaks.
+        language: &'static str,
+        /// How it ended.
+        exit: String,
+        /// The end of its standard error.
+        said: String,
+    },
+    /// The kernel of a cell is lost, with everything its cells defined.
+    #[error("the {language} kernel is gone, and what its cells defined with it; files of the workspace stay: start another")]
+    KernelGone {
+        /// What it speaks.
+        language: &'static str,
+    },
     /// The workspace holds more than a snapshot or a quota allows.
     #[error("the workspace is over its limit: {what} is {value}, allowed are {max}; remove files and try again")]
     WorkspaceTooLarge {
@@ -190,6 +206,8 @@ impl Error {
             Error::ExecRefused { .. } => "sandbox_exec_refused",
             Error::ProgramNotStarted { .. } => "sandbox_program_not_started",
             Error::Setup { .. } => "sandbox_setup",
+            Error::KernelLost { .. } => "sandbox_kernel_lost",
+            Error::KernelGone { .. } => "sandbox_kernel_gone",
             Error::WorkspaceTooLarge { .. } => "sandbox_workspace_too_large",
             Error::ManifestRefused { .. } => "sandbox_manifest_refused",
             Error::Chunk { .. } => "sandbox_chunk",

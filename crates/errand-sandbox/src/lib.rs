@@ -4,6 +4,7 @@
 //! - [`Isolation`], [`Tiers`]: what every tier offers, and the choice among them, which never goes below what is asked for.
 //! - [`Engine`] (with [`EngineConfig`]): starts only where the probe passes ([`Report`]), runs calls.
 //! - [`Exec`], [`Limits`], [`ExecOutcome`], [`Exit`], [`CancelToken`]: one call and what came of it.
+//! - [`Kernel`], [`Cell`], [`CellOutcome`]: an interpreter that stays, and what its cells leave.
 //! - [`Sessions`], [`Session`]: a folder per session; files go in and out without ever following what a box planted.
 //! - [`Snapshot`], [`Manifest`], [`ChunkStore`]: what a workspace holds, content-addressed, and back again.
 //! - [`Error`] and [`Tier`].
@@ -26,6 +27,8 @@ mod error;
 mod exec;
 #[cfg(target_os = "linux")]
 mod isolation;
+#[cfg(target_os = "linux")]
+mod kernel;
 mod limits;
 mod path;
 mod report;
@@ -37,12 +40,14 @@ mod snapshot;
 pub use absent::{Engine, Session, Sessions};
 pub use config::{EngineConfig, Interpreter};
 #[cfg(target_os = "linux")]
-pub use engine::{Engine, refuse_user_namespaces_on_this_thread};
+pub use engine::{Engine, Kernel, refuse_user_namespaces_on_this_thread};
 pub use entry::{Entry, EntryKind, FileRange, Hit};
 pub use error::{Error, Result, Tier};
 pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output, Stream, WORKSPACE_DIR};
 #[cfg(target_os = "linux")]
 pub use isolation::{Isolation, Tiers};
+#[cfg(target_os = "linux")]
+pub use kernel::{Cell, CellEnd, CellOutcome, Language};
 pub use limits::Limits;
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]

@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 
 use libc::{c_int, c_ulong};
 
-use super::plan::{BOX_ID, GO_CGROUP, GO_MAPPED, Message, Plan, Program, Stage, Step, TERMINATE};
+use super::plan::{BOX_ID, GO_CGROUP, GO_MAPPED, INTERRUPT, Message, Plan, Program, Stage, Step, TERMINATE};
 use super::probe::inside;
 use super::sys::{self, Errno, call, check};
 
@@ -350,6 +350,9 @@ fn attend(control: RawFd, main: c_int) -> ! {
             match sys::read_byte(control) {
                 Ok(Some(TERMINATE)) => {
                     let _ = check(call!(libc::SYS_kill, -main, libc::SIGTERM));
+                }
+                Ok(Some(INTERRUPT)) => {
+                    let _ = check(call!(libc::SYS_kill, -main, libc::SIGINT));
                 }
                 Ok(Some(_)) => {}
                 _ => sys::exit(0),

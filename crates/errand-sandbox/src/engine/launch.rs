@@ -10,7 +10,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::cgroup::{Group, Hosts};
-use super::plan::{BOX_ID, GO_CGROUP, GO_MAPPED, Message, Plan, Stage, TERMINATE, Tree};
+use super::plan::{BOX_ID, GO_CGROUP, GO_MAPPED, INTERRUPT, Message, Plan, Stage, TERMINATE, Tree};
 use super::sys::{self, call, check};
 use super::{child, plan};
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWNS;
 
 /// A running box, seen from outside. Dropping it kills it and waits until all its processes are gone.
+#[derive(Debug)]
 pub(crate) struct Running {
     pid: i32,
     pub(crate) pidfd: OwnedFd,
@@ -46,17 +47,28 @@ pub(crate) struct Wires {
 impl Wires {
     /// Opens them, all above 2 so that the child can put them in place without overwriting one.
     pub(crate) fn new(stdin: Option<&[u8]>) -> Result<Wires> {
-        let wires = || -> rustix::io::Result<Wires> {
-            let (out_read, out_write) = pipe_with(PipeFlags::CLOEXEC)?;
-            let (err_read, err_write) = pipe_with(PipeFlags::CLOEXEC)?;
-            let out = [above_two(out_read)?, above_two(out_write)?];
-            let err = [above_two(err_read)?, above_two(err_write)?];
-            for end in [&out[0], &err[0]] {
-                rustix::fs::fcntl_setfl(end, OFlags::NONBLOCK)?;
-            }
-            Ok(Wires { control: control_pair()?, stdin: input(stdin)?, stdout: out, stderr: err })
+        input(stdin).and_then(Wires::over).map_err(opening)
+    }
+
+    /// With a socket for standard input, whose other end is given.
+    pub(crate) fn with_channel() -> Result<(Wires, OwnedFd)> {
+        let opened = || -> rustix::io::Result<(Wires, OwnedFd)> {
+            let [ours, theirs] = socket_pair(libc::SOCK_STREAM)?;
+            rustix::fs::fcntl_setfl(&ours, OFlags::NONBLOCK)?;
+            Ok((Wires::over(theirs)?, ours))
         };
-        wires().map_err(|e| Error::io("opening the streams of a box", "pipe", e))
+        opened().map_err(opening)
+    }
+
+    fn over(stdin: OwnedFd) -> rustix::io::Result<Wires> {
+        let (out_read, out_write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (err_read, err_write) = pipe_with(PipeFlags::CLOEXEC)?;
+        let out = [above_two(out_read)?, above_two(out_write)?];
+        let err = [above_two(err_read)?, above_two(err_write)?];
+        for end in [&out[0], &err[0]] {
+            rustix::fs::fcntl_setfl(end, OFlags::NONBLOCK)?;
+        }
+        Ok(Wires { control: socket_pair(libc::SOCK_SEQPACKET)?, stdin, stdout: out, stderr: err })
     }
 
     /// Tells the plan the child's ends.
@@ -90,9 +102,13 @@ fn above_two(fd: OwnedFd) -> rustix::io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { fcntl_dupfd_cloexec(&fd, 3) }
 }
 
-fn control_pair() -> rustix::io::Result<[OwnedFd; 2]> {
+fn opening(error: Errno) -> Error {
+    Error::io("opening the streams of a box", "pipe", error)
+}
+
+fn socket_pair(kind: i32) -> rustix::io::Result<[OwnedFd; 2]> {
     let mut fds = [0i32; 2];
-    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    let kind = kind | libc::SOCK_CLOEXEC;
     check(call!(libc::SYS_socketpair, libc::AF_UNIX, kind, 0, fds.as_mut_ptr())).map_err(Errno::from_raw_os_error)?;
     // SAFETY: the call succeeded, so both are open and belong to nobody else.
     let [one, two] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
@@ -207,6 +223,12 @@ impl Running {
         let _ = send(self.control.as_fd(), TERMINATE);
     }
 
+    /// Interrupts the main process (and its process group), which may go on.
+    pub(crate) fn interrupt(&self) {
+        // An init that is gone needs no interrupting.
+        let _ = send(self.control.as_fd(), INTERRUPT);
+    }
+
     /// Kills every process of the box.
     pub(crate) fn kill(&self) {
         let none = std::ptr::null::<u8>();
@@ -261,9 +283,7 @@ impl Drop for Running {
 }
 
 fn send(control: BorrowedFd<'_>, word: u8) -> std::result::Result<(), sys::Errno> {
-    let none = std::ptr::null::<u8>();
-    let fd = control.as_raw_fd();
-    check(call!(libc::SYS_sendto, fd, &raw const word, 1usize, libc::MSG_NOSIGNAL, none, 0)).map(drop)
+    sys::send(control.as_raw_fd(), &[word], 0).map(drop)
 }
 
 /// The system's words for an errno.

@@ -6,6 +6,7 @@
 mod cgroup;
 mod child;
 mod interpreters;
+mod kernels;
 mod launch;
 mod plan;
 pub(crate) mod probe;
@@ -13,11 +14,13 @@ mod rehearse;
 mod run;
 mod seccomp;
 mod sink;
+mod spawner;
 mod sys;
 mod syscalls;
 mod view;
 mod watch;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use seccompiler::BpfProgram;
@@ -29,6 +32,7 @@ use crate::isolation::Isolation;
 use crate::limits::Limits;
 use crate::report::{Quotas, Report, Strength};
 use crate::session::Session;
+pub use kernels::Kernel;
 pub use rehearse::refuse_user_namespaces_on_this_thread;
 
 /// Makes boxes. It exists only where the probe passed.
@@ -39,6 +43,7 @@ pub struct Engine {
     groups: cgroup::Hosts,
     interpreters: Vec<Interpreter>,
     report: Report,
+    spawner: OnceLock<spawner::Spawner>,
 }
 
 impl Engine {
@@ -93,7 +98,23 @@ impl Engine {
             return Err(format!("{} is to be shown in boxes but is no folder with an absolute path", path.display()));
         }
         let report = Report::unavailable(vec!["not probed".into()], Vec::new(), 0);
-        Ok(Engine { view: view::View::of_host(&extra), filters, groups: cgroup::Hosts::find(), interpreters, report })
+        Ok(Engine {
+            view: view::View::of_host(&extra),
+            filters,
+            groups: cgroup::Hosts::find(),
+            interpreters,
+            report,
+            spawner: OnceLock::new(),
+        })
+    }
+
+    /// The thread for boxes that stay, started when it is first needed.
+    fn spawner(&self) -> Result<&spawner::Spawner> {
+        if let Some(spawner) = self.spawner.get() {
+            return Ok(spawner);
+        }
+        let started = spawner::Spawner::start().map_err(|e| Error::io("starting a thread", "sandbox-spawner", e))?;
+        Ok(self.spawner.get_or_init(|| started))
     }
 
     /// How this host bounds each quota. What this process does itself cannot be evaded and is hard; what it only looks at

@@ -184,6 +184,8 @@ pub(crate) const GO_MAPPED: u8 = b'M';
 pub(crate) const GO_CGROUP: u8 = b'C';
 /// Parent to init: ask the main process to end.
 pub(crate) const TERMINATE: u8 = b'T';
+/// Parent to init: interrupt the main process, which goes on.
+pub(crate) const INTERRUPT: u8 = b'I';
 
 #[cfg(test)]
 mod tests {

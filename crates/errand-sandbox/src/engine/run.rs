@@ -81,7 +81,7 @@ impl Engine {
         })
     }
 
-    fn program(&self, exec: &Exec) -> Program {
+    pub(super) fn program(&self, exec: &Exec) -> Program {
         let mut strings: Vec<CString> = exec.argv.iter().map(c_string).collect();
         let count = strings.len();
         strings.extend(self.environment(exec).into_iter().map(|(name, value)| c_string(format!("{name}={value}"))));
@@ -353,7 +353,7 @@ struct Ready {
     cancel: bool,
 }
 
-fn not_started(stage: Stage, errno: i32, program: &str) -> Error {
+pub(super) fn not_started(stage: Stage, errno: i32, program: &str) -> Error {
     match stage {
         Stage::Exec => Error::ProgramNotStarted { program: program.into(), errno: text(errno) },
         Stage::WorkingFolder => {
@@ -364,7 +364,7 @@ fn not_started(stage: Stage, errno: i32, program: &str) -> Error {
 }
 
 /// How the main process ended by itself, from its wait status; none means that init was killed with it.
-fn natural(status: Option<i32>, oom_kills: u64) -> Exit {
+pub(super) fn natural(status: Option<i32>, oom_kills: u64) -> Exit {
     let exit = match status {
         Some(status) if libc::WIFEXITED(status) => Exit::Code(libc::WEXITSTATUS(status)),
         Some(status) => Exit::Signal(libc::WTERMSIG(status)),
@@ -378,7 +378,7 @@ fn natural(status: Option<i32>, oom_kills: u64) -> Exit {
     }
 }
 
-fn timespec(duration: Duration) -> Timespec {
+pub(super) fn timespec(duration: Duration) -> Timespec {
     let tv_sec = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     Timespec { tv_sec, tv_nsec: i64::from(duration.subsec_nanos()) }
 }

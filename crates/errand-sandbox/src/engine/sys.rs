@@ -56,6 +56,14 @@ struct MountAttr {
     userns: u64,
 }
 
+/// Sends as much of `bytes` as the socket takes, without a signal where nobody reads.
+pub(crate) fn send(socket: RawFd, bytes: &[u8], flags: c_int) -> Result<usize, Errno> {
+    let none = std::ptr::null::<u8>();
+    let flags = flags | libc::MSG_NOSIGNAL;
+    let sent = check(call!(libc::SYS_sendto, socket, bytes.as_ptr(), bytes.len(), flags, none, 0))?;
+    Ok(usize::try_from(sent).unwrap_or(0))
+}
+
 pub(crate) fn open_tree(dir: RawFd, path: &CStr, flags: c_uint) -> Result<RawFd, Errno> {
     let flags = flags | libc::O_CLOEXEC as c_uint;
     fd_of(call!(libc::SYS_open_tree, dir, path.as_ptr(), flags))

@@ -4,18 +4,20 @@
 
 mod calls;
 mod isolation;
+mod kernels;
 mod limits;
 mod runner;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use errand_sandbox::{Engine, EngineConfig, Error, Exec, ExecOutcome, Report, Session, Sessions, Strength};
 
-static ENGINE: LazyLock<Result<Engine, Error>> = LazyLock::new(|| Engine::start(&EngineConfig::default()));
+static ENGINE: LazyLock<Result<Arc<Engine>, Error>> =
+    LazyLock::new(|| Engine::start(&EngineConfig::default()).map(Arc::new));
 
 /// A session of its own, in a folder that goes with it.
 pub(crate) struct World {
-    pub(crate) engine: &'static Engine,
+    pub(crate) engine: &'static Arc<Engine>,
     pub(crate) session: Session,
     pub(crate) root: tempfile::TempDir,
 }

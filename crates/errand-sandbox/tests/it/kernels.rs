@@ -1,0 +1,222 @@
+//! Kernels in real boxes: what stays between cells, what a cell cannot do to the runner, and how a kernel is lost.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use errand_sandbox::{CancelToken, Cell, CellEnd, CellOutcome, Exit, Kernel, Language, Limits, Session};
+
+use crate::{World, world};
+
+/// A kernel, its session, and the folder that goes with them.
+type Started = (Arc<Session>, Kernel, tempfile::TempDir);
+
+fn kernel(language: Language) -> Option<Started> {
+    kernel_with(language, &Limits::default())
+}
+
+/// None, after saying why, where this host has no boxes or does not have the language.
+fn kernel_with(language: Language, limits: &Limits) -> Option<Started> {
+    let World { engine, session, root } = world()?;
+    let program = match language {
+        Language::Python => "python3",
+        Language::Node => "node",
+        Language::Shell => "bash",
+    };
+    if !engine.interpreters().iter().any(|one| one.name == program || (program == "bash" && one.name == "sh")) {
+        println!("skipped: this host has no {program} that a box can use");
+        return None;
+    }
+    let session = Arc::new(session);
+    let kernel = engine.kernel(&session, language, limits).unwrap();
+    Some((session, kernel, root))
+}
+
+fn run(kernel: &mut Kernel, code: &str) -> CellOutcome {
+    kernel.run(Cell::new(code)).unwrap()
+}
+
+fn failed(outcome: &CellOutcome) -> &str {
+    match &outcome.end {
+        CellEnd::Failed { error } => error,
+        other => panic!("{other:?}: {}", outcome.stderr.text()),
+    }
+}
+
+#[test]
+fn what_a_cell_defines_the_next_one_sees() {
+    for (language, cells) in [
+        (Language::Python, [("x = 41\nprint('set')", None, "set\n"), ("x + 1", Some("42"), ""), ("_ * 2", Some("84"), "")]),
+        (
+            Language::Node,
+            [
+                ("const x = 41; console.log('set')", None, "set\n"),
+                ("x + 1", Some("42"), ""),
+                ("await new Promise((done) => setTimeout(() => done(x), 5))", Some("41"), ""),
+            ],
+        ),
+        (
+            Language::Shell,
+            [("x=41; echo set", None, "set\n"), ("cd /tmp; echo $((x + 1))", None, "42\n"), ("pwd", None, "/tmp\n")],
+        ),
+    ] {
+        let Some((_session, mut kernel, _root)) = kernel(language) else { continue };
+        for (code, value, printed) in cells {
+            let outcome = run(&mut kernel, code);
+            assert_eq!(outcome.end, CellEnd::Done, "{language:?} {code}: {}", outcome.stderr.text());
+            assert_eq!((outcome.value.as_deref(), outcome.stdout.text().as_str()), (value, printed), "{language:?} {code}");
+        }
+    }
+}
+
+#[test]
+fn an_error_ends_the_cell_and_not_the_kernel() {
+    for (language, broken, told, well) in [
+        (Language::Python, "y = 1\n1 / 0", "ZeroDivisionError: division by zero", "y"),
+        (Language::Python, "def f(:", "SyntaxError: invalid syntax", "1"),
+        (Language::Python, "import sys; sys.exit(3)", "SystemExit: 3", "1"),
+        (Language::Node, "throw new TypeError('no')", "TypeError: no", "1"),
+        (Language::Node, "let a = ;", "SyntaxError: Unexpected token ';'", "1"),
+        (Language::Shell, "false", "exit status 1", "true"),
+    ] {
+        let Some((_session, mut kernel, _root)) = kernel(language) else { return };
+        let outcome = run(&mut kernel, broken);
+        assert!(failed(&outcome).starts_with(told), "{language:?} {broken}: {:?}", outcome.end);
+        assert_eq!(run(&mut kernel, well).end, CellEnd::Done);
+        assert!(kernel.is_alive());
+    }
+}
+
+#[test]
+fn a_traceback_shows_the_line_of_the_cell_and_nothing_of_the_driver() {
+    let Some((_session, mut kernel, _root)) = kernel(Language::Python) else { return };
+    let told = run(&mut kernel, "def f():\n    return 1 / 0\nf()").stderr.text();
+    assert!(told.contains("<cell 1>\", line 2") && told.contains("return 1 / 0"), "{told}");
+    assert!(!told.contains("driver.py"), "{told}");
+}
+
+#[test]
+fn a_cell_out_of_time_is_interrupted_and_the_kernel_lives() {
+    for (language, keeps, endless, asks) in [
+        (Language::Python, "x = 7", "while True: pass", "x"),
+        (Language::Python, "x = 7", "import time; time.sleep(600)", "x"),
+        (Language::Node, "var x = 7", "for (;;) {}", "x"),
+        (Language::Node, "var x = 7", "await new Promise(() => setInterval(() => {}, 1000))", "x"),
+        (Language::Shell, "x=7", "sleep 600", "[ $x = 7 ]"),
+    ] {
+        let Some((_session, mut kernel, _root)) = kernel(language) else { return };
+        run(&mut kernel, keeps);
+        let begun = Instant::now();
+        let limited = Cell { wall: Some(Duration::from_millis(200)), ..Cell::new(endless) };
+        let outcome = kernel.run(limited).unwrap();
+        assert_eq!(outcome.end, CellEnd::Interrupted, "{language:?} {endless}: {}", outcome.stderr.text());
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert_eq!(run(&mut kernel, asks).end, CellEnd::Done, "{language:?} {endless}");
+    }
+}
+
+#[test]
+fn a_cell_that_will_not_stop_takes_the_kernel_with_it() {
+    let Some((_session, mut kernel, _root)) = kernel(Language::Python) else { return };
+    let stubborn = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: time.sleep(1)";
+    let outcome = kernel.run(Cell { wall: Some(Duration::from_millis(200)), ..Cell::new(stubborn) }).unwrap();
+    assert_eq!(outcome.end, CellEnd::Lost { exit: Exit::TimedOut });
+    assert!(!kernel.is_alive());
+    assert_eq!(kernel.run(Cell::new("1")).unwrap_err().code(), "sandbox_kernel_gone");
+}
+
+#[test]
+fn a_kernel_can_be_lost_in_many_ways_and_says_which() {
+    let small = Limits { memory_bytes: 128 << 20, ..Limits::default() };
+    for (language, code, exits) in [
+        (Language::Python, "import os; os._exit(5)", vec![Exit::Code(5)]),
+        (Language::Python, "import os; os.kill(os.getpid(), 9)", vec![Exit::Signal(9)]),
+        (Language::Python, "x = bytearray(600 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1", vec![Exit::OutOfMemory]),
+        (Language::Node, "process.exit(4)", vec![Exit::Code(4)]),
+        (Language::Shell, "exit 3", vec![Exit::Code(3)]),
+    ] {
+        let Some((session, mut kernel, _root)) = kernel_with(language, &small) else { return };
+        session.put_file("kept.txt", b"kept").unwrap();
+        let outcome = run(&mut kernel, code);
+        // Without a memory group Python is refused the memory and goes on.
+        if matches!(&outcome.end, CellEnd::Failed { error } if error.starts_with("MemoryError")) {
+            continue;
+        }
+        let CellEnd::Lost { exit } = outcome.end else { panic!("{code}: {:?}", outcome.end) };
+        assert!(exits.contains(&exit), "{code}: {exit:?}");
+        assert_eq!(session.read_file("kept.txt", 0, 10).unwrap().bytes, b"kept");
+    }
+}
+
+#[test]
+fn a_cell_that_speaks_in_the_drivers_place_gains_nothing() {
+    let forge = |body: &str| {
+        format!(
+            "import os, struct\nb = {body}\nfor fd in range(3, 64):\n    try: os.write(fd, struct.pack('<I', len(b)) + b)\n    except OSError: pass\n"
+        )
+    };
+    for body in ["b'nonsense'", "b'{\"ok\": true, \"files\": [\"../../etc/passwd\"]}'", "b'{' * 100000"] {
+        let Some((_session, mut kernel, _root)) = kernel(Language::Python) else { return };
+        let outcome = run(&mut kernel, &forge(body));
+        assert!(matches!(outcome.end, CellEnd::Lost { .. }), "{body}: {:?}", outcome.end);
+        assert!(!kernel.is_alive());
+    }
+}
+
+#[test]
+fn output_is_bounded_and_what_is_no_text_is_kept() {
+    let limits = Limits { output_bytes: 1 << 10, output_file_bytes: 1 << 20, ..Limits::default() };
+    let Some((_session, mut kernel, _root)) = kernel_with(Language::Python, &limits) else { return };
+    let outcome = run(&mut kernel, "import sys\nfor _ in range(64): sys.stdout.write('x' * (1 << 20))");
+    assert_eq!(outcome.end, CellEnd::Done);
+    assert_eq!((outcome.stdout.kept.len(), outcome.stdout.total_bytes), (1 << 10, 64 << 20));
+    assert!(outcome.stdout.file.is_some() && outcome.stdout.lost_bytes > 0);
+    let outcome = run(&mut kernel, "import os; os.write(1, b'a\\x00\\xff')");
+    assert_eq!(outcome.stdout.kept, b"a\x00\xff");
+}
+
+#[test]
+fn cells_find_an_empty_input_and_no_way_back_to_the_runner() {
+    for (language, code) in
+        [(Language::Python, "import sys; print(repr(sys.stdin.read()))"), (Language::Shell, "cat; echo \"''\"")]
+    {
+        let Some((_session, mut kernel, _root)) = kernel(language) else { return };
+        assert_eq!(run(&mut kernel, code).stdout.text(), "''\n", "{language:?}");
+    }
+}
+
+#[test]
+fn a_cancelled_cell_ends_at_once_and_live_output_comes_before_the_end() {
+    let Some((_session, mut kernel, _root)) = kernel(Language::Python) else { return };
+    let (token, seen) = (CancelToken::new().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let (stop, saw) = (token.clone(), Arc::clone(&seen));
+    let cell = Cell {
+        on_output: Some(Box::new(move |_, bytes: &[u8]| {
+            saw.lock().unwrap().extend_from_slice(bytes);
+            stop.cancel();
+        })),
+        cancel: Some(token),
+        ..Cell::new("print('going')\nimport time; time.sleep(600)")
+    };
+    let begun = Instant::now();
+    assert_eq!(kernel.run(cell).unwrap().end, CellEnd::Lost { exit: Exit::Cancelled });
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(*seen.lock().unwrap(), b"going\n");
+}
+
+#[test]
+fn a_kernel_outlives_the_thread_that_started_it() {
+    let started = std::thread::spawn(|| kernel(Language::Python));
+    let Some((_session, mut kernel, _root)) = started.join().unwrap() else { return };
+    assert_eq!(run(&mut kernel, "6 * 7").value.as_deref(), Some("42"));
+}
+
+#[test]
+fn files_of_the_workspace_are_those_of_the_cells() {
+    let Some((session, mut kernel, _root)) = kernel(Language::Python) else { return };
+    session.put_file("in.txt", b"hello").unwrap();
+    assert_eq!(run(&mut kernel, "open('in.txt').read()").value.as_deref(), Some("'hello'"));
+    run(&mut kernel, "open('out.txt', 'w').write('done')");
+    assert_eq!(session.read_file("out.txt", 0, 10).unwrap().bytes, b"done");
+    session.put_file("mine.py", b"answer = 42").unwrap();
+    assert_eq!(run(&mut kernel, "import mine; mine.answer").value.as_deref(), Some("42"));
+}
