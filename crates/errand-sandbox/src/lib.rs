@@ -5,6 +5,7 @@
 //! - [`Engine`] (with [`EngineConfig`]): starts only where the probe passes ([`Report`]), runs calls.
 //! - [`Exec`], [`Limits`], [`ExecOutcome`], [`Exit`], [`CancelToken`]: one call and what came of it.
 //! - [`Kernel`], [`Cell`], [`CellOutcome`]: an interpreter that stays, and what its cells leave.
+//! - [`Pool`]: kernels made ahead, over sessions that belong to nobody yet.
 //! - [`Sessions`], [`Session`]: a folder per session; files go in and out without ever following what a box planted.
 //! - [`Snapshot`], [`Manifest`], [`ChunkStore`]: what a workspace holds, content-addressed, and back again.
 //! - [`Error`] and [`Tier`].
@@ -31,6 +32,8 @@ mod isolation;
 mod kernel;
 mod limits;
 mod path;
+#[cfg(target_os = "linux")]
+mod pool;
 mod report;
 #[cfg(target_os = "linux")]
 mod session;
@@ -49,6 +52,8 @@ pub use isolation::{Isolation, Tiers};
 #[cfg(target_os = "linux")]
 pub use kernel::{Cell, CellEnd, CellOutcome, Language};
 pub use limits::Limits;
+#[cfg(target_os = "linux")]
+pub use pool::{Claimed, Pool, PoolConfig, PoolStats};
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]
 pub use session::{Session, Sessions};

@@ -11,6 +11,7 @@ use super::launch::{Running, Wires, launch, setup};
 use super::plan::Message;
 use super::run::{natural, not_started, timespec};
 use super::sink::Sink;
+use super::spawner::Spawner;
 use super::watch::{Usage, Watch};
 use super::{Engine, sys};
 use crate::error::{Error, Result};
@@ -37,6 +38,8 @@ pub struct Kernel {
     watch_memory: bool,
     /// How the box ended, once it has.
     exit: Option<Exit>,
+    /// The box would die with the thread that made it.
+    _spawner: Arc<Spawner>,
 }
 
 impl Engine {
@@ -46,6 +49,17 @@ impl Engine {
     /// # Errors
     /// As [`Engine::run`]; [`Error::KernelLost`] when the interpreter ended before it was ready.
     pub fn kernel(self: &Arc<Self>, session: &Arc<Session>, language: Language, limits: &Limits) -> Result<Kernel> {
+        self.kernel_by(self.spawner()?, session, language, limits)
+    }
+
+    /// Like [`Engine::kernel`], by a thread of the caller's.
+    pub(crate) fn kernel_by(
+        self: &Arc<Self>,
+        spawner: &Arc<Spawner>,
+        session: &Arc<Session>,
+        language: Language,
+        limits: &Limits,
+    ) -> Result<Kernel> {
         limits.validate()?;
         let usage = Usage::of(session, limits)?;
         if !usage.fits(limits) {
@@ -53,7 +67,6 @@ impl Engine {
         }
         let (engine, its) = (Arc::clone(self), Arc::clone(session));
         let exec = language.driver(limits);
-        let spawner = self.spawner()?;
         let started = spawner.run(move || -> Result<(Running, OwnedFd)> {
             let (wires, channel) = Wires::with_channel()?;
             let program = engine.program(&exec);
@@ -72,6 +85,7 @@ impl Engine {
             cells: 0,
             watch_memory: self.quotas().memory != Strength::Hard,
             exit: None,
+            _spawner: Arc::clone(spawner),
         };
         let attended = kernel.attend(Vec::new(), READY, None, None)?;
         match attended.reply {
@@ -94,6 +108,24 @@ impl Kernel {
     /// The session whose workspace it has.
     pub fn session(&self) -> &Arc<Session> {
         &self.session
+    }
+
+    /// True while it waits for a cell and its box stands.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let Some(running) = &self.running else { return false };
+        let mut fds = [PollFd::from_borrowed_fd(running.pidfd.as_fd(), PollFlags::IN)];
+        matches!(poll(&mut fds, Some(&timespec(Duration::ZERO))), Ok(0))
+    }
+
+    /// Ends it; gives the session back, if nobody else has it.
+    pub(crate) fn into_session(mut self) -> Option<Session> {
+        drop(self.running.take());
+        Arc::into_inner(self.session)
+    }
+
+    /// The session, if nobody else has it.
+    pub(crate) fn session_mut(&mut self) -> Option<&mut Session> {
+        Arc::get_mut(&mut self.session)
     }
 
     /// True until it is lost.

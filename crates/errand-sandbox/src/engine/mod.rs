@@ -20,8 +20,8 @@ mod syscalls;
 mod view;
 mod watch;
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use seccompiler::BpfProgram;
 
@@ -34,6 +34,7 @@ use crate::report::{Quotas, Report, Strength};
 use crate::session::Session;
 pub use kernels::Kernel;
 pub use rehearse::refuse_user_namespaces_on_this_thread;
+pub(crate) use spawner::Spawner;
 
 /// Makes boxes. It exists only where the probe passed.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub struct Engine {
     groups: cgroup::Hosts,
     interpreters: Vec<Interpreter>,
     report: Report,
-    spawner: OnceLock<spawner::Spawner>,
+    spawner: OnceLock<Arc<Spawner>>,
 }
 
 impl Engine {
@@ -109,12 +110,12 @@ impl Engine {
     }
 
     /// The thread for boxes that stay, started when it is first needed.
-    fn spawner(&self) -> Result<&spawner::Spawner> {
+    fn spawner(&self) -> Result<&Arc<Spawner>> {
         if let Some(spawner) = self.spawner.get() {
             return Ok(spawner);
         }
-        let started = spawner::Spawner::start().map_err(|e| Error::io("starting a thread", "sandbox-spawner", e))?;
-        Ok(self.spawner.get_or_init(|| started))
+        let started = Spawner::start().map_err(|e| Error::io("starting a thread", "sandbox-spawner", e))?;
+        Ok(self.spawner.get_or_init(|| Arc::new(started)))
     }
 
     /// How this host bounds each quota. What this process does itself cannot be evaded and is hard; what it only looks at

@@ -13,16 +13,21 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, openat, renameat_with};
 use rustix::io::Errno;
 
+use crate::engine::Kernel;
 use crate::error::{Error, Result};
 pub(crate) use files::{give, ids};
 use owner::Owner;
 
 /// Where locks on user ids lie when the runner is root: it must be one place per host.
 const ID_LOCKS: &str = "/run/errand-sandbox";
+
+/// Sessions that nobody has named yet.
+const NAMELESS_PREFIX: &str = ".errand-nameless-";
 
 /// The folder that holds all sessions of a runner.
 #[derive(Debug)]
@@ -71,6 +76,10 @@ impl Sessions {
     /// [`Error::SessionId`], [`Error::SessionExists`] or [`Error::Io`].
     pub fn create(&self, id: &str) -> Result<Session> {
         check_id(id)?;
+        self.make(id)
+    }
+
+    fn make(&self, id: &str) -> Result<Session> {
         match mkdirat(&self.dir, id, Mode::RWXU) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(Error::SessionExists { id: id.into() }),
@@ -79,6 +88,32 @@ impl Sessions {
         let folder = open_folder(&self.dir, Path::new(id))?;
         mkdirat(&folder, "workspace", Mode::RWXU).map_err(|e| Error::io("making a workspace", self.root.join(id), e))?;
         self.lease(id)
+    }
+
+    /// Makes a session that belongs to nobody yet: it is not listed, and gone with its holder.
+    pub(crate) fn create_nameless(&self) -> Result<Session> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{NAMELESS_PREFIX}{}-{number}", std::process::id());
+        self.make(&name)
+    }
+
+    /// Gives the session of a kernel that nobody has used its name.
+    ///
+    /// # Errors
+    /// [`Error::SessionId`], [`Error::SessionExists`] or [`Error::Io`].
+    pub(crate) fn name(&self, kernel: &mut Kernel, id: &str) -> Result<()> {
+        check_id(id)?;
+        let shared = || Error::SessionBusy { id: id.into() };
+        let session = kernel.session_mut().ok_or_else(shared)?;
+        match renameat_with(&self.dir, session.id.as_str(), &self.dir, id, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(Error::SessionExists { id: id.into() }),
+            Err(e) => return Err(Error::io("naming a session", &session.path, e)),
+        }
+        session.id = id.into();
+        session.path = self.root.join(id);
+        Ok(())
     }
 
     /// Opens a session that was created before, by this process or another that is gone.
@@ -156,7 +191,8 @@ impl Sessions {
     fn clear_removed(&self) -> Result<()> {
         let names = walk::names(self.dir.as_fd()).map_err(|e| Error::io("listing sessions", &self.root, e))?;
         for name in names.iter().filter_map(|name| name.to_str().ok()) {
-            if name.starts_with(walk::REMOVING_PREFIX) {
+            let is_left = name.starts_with(NAMELESS_PREFIX) && self.lease(name).is_ok();
+            if is_left || name.starts_with(walk::REMOVING_PREFIX) {
                 self.remove(name)?;
             }
         }

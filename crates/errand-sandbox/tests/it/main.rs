@@ -6,6 +6,7 @@ mod calls;
 mod isolation;
 mod kernels;
 mod limits;
+mod pool;
 mod runner;
 
 use std::sync::{Arc, LazyLock};

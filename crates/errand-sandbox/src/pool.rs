@@ -1,0 +1,273 @@
+//! A warm pool: sessions with a kernel that waits for its first cell, made ahead and used once.
+//!
+//! What is parked belongs to nobody: an empty workspace, an interpreter that has run nothing but its driver, user ids of
+//! its own. A claim gives it its name and hands it over; it never comes back.
+
+mod rate;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::engine::{Engine, Kernel, Spawner};
+use crate::error::{Error, Result};
+use crate::kernel::Language;
+use crate::limits::Limits;
+use crate::session::Sessions;
+use rate::Rate;
+
+/// After this long a parked kernel is replaced: images and interpreters change beneath it.
+const AGE_MAX: Duration = Duration::from_secs(3_600);
+/// How long after a claim the next kernel is made: whoever claims has the processor to itself meanwhile.
+const QUIET: Duration = Duration::from_millis(20);
+/// How often ages and rates are looked at when nothing else happens.
+const LOOK: Duration = Duration::from_secs(30);
+/// How long nothing is made after it failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// What a pool keeps ready.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// Kernels of these languages.
+    pub languages: Vec<Language>,
+    /// At least and at most so many of each.
+    pub parked: std::ops::RangeInclusive<usize>,
+    /// What their boxes may use. A claim that asks for other limits gets a box made for it.
+    pub limits: Limits,
+}
+
+/// A kernel over a new session.
+#[derive(Debug)]
+pub struct Claimed {
+    /// It, with its session.
+    pub kernel: Kernel,
+    /// False where it had to be made first.
+    pub was_ready: bool,
+}
+
+/// How a pool stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Kernels that wait.
+    pub parked: usize,
+    /// Claims so far.
+    pub claims: u64,
+    /// Claims among them that found nothing ready.
+    pub misses: u64,
+}
+
+/// Kernels made ahead. Dropping it ends those that nobody has claimed.
+#[derive(Debug)]
+pub struct Pool {
+    shared: Arc<Shared>,
+    refiller: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    engine: Arc<Engine>,
+    sessions: Arc<Sessions>,
+    config: PoolConfig,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    parked: BTreeMap<Language, VecDeque<Parked>>,
+    rates: BTreeMap<Language, Rate>,
+    claims: u64,
+    misses: u64,
+    last_claim: Option<Instant>,
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+struct Parked {
+    kernel: Kernel,
+    since: Instant,
+}
+
+impl Pool {
+    /// Begins to make kernels; claims may come at once.
+    ///
+    /// # Errors
+    /// [`Error::LimitOutOfRange`], or [`Error::Io`] when no thread can be started.
+    pub fn start(engine: Arc<Engine>, sessions: Arc<Sessions>, config: PoolConfig) -> Result<Pool> {
+        config.limits.validate()?;
+        let spawner = Spawner::start().map_err(|e| Error::io("starting a thread", "sandbox-pool", e))?;
+        let shared = Arc::new(Shared { engine, sessions, config, state: Mutex::default(), changed: Condvar::new() });
+        let theirs = Arc::clone(&shared);
+        let refiller = std::thread::Builder::new()
+            .name("sandbox-pool".to_owned())
+            .spawn(move || theirs.refill(&Arc::new(spawner)))
+            .map_err(|e| Error::io("starting a thread", "sandbox-pool", e))?;
+        Ok(Pool { shared, refiller: Some(refiller) })
+    }
+
+    /// A kernel over the new session `id`: one that is ready, or else one made now.
+    ///
+    /// # Errors
+    /// [`Error::SessionId`], [`Error::SessionExists`], and those of [`Engine::kernel`].
+    pub fn claim(&self, id: &str, language: Language, limits: &Limits) -> Result<Claimed> {
+        let parked = self.shared.take(language, limits);
+        let claimed = match parked {
+            Some(mut kernel) => match self.shared.sessions.name(&mut kernel, id) {
+                Ok(()) => Claimed { kernel, was_ready: true },
+                Err(error) => {
+                    // Nobody has seen it.
+                    self.shared.park(kernel);
+                    return Err(error);
+                }
+            },
+            None => {
+                let session = Arc::new(self.shared.sessions.create(id)?);
+                let kernel = self.shared.engine.kernel(&session, language, limits)?;
+                Claimed { kernel, was_ready: false }
+            }
+        };
+        Ok(claimed)
+    }
+
+    /// How it stands.
+    pub fn stats(&self) -> PoolStats {
+        let state = self.shared.lock();
+        let parked = state.parked.values().map(VecDeque::len).sum();
+        PoolStats { parked, claims: state.claims, misses: state.misses }
+    }
+
+    /// Waits until as many kernels of each language wait as the pool keeps at least, or `patience` is over. True if so.
+    pub fn is_filled_within(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut state = self.shared.lock();
+        loop {
+            let least = *self.shared.config.parked.start();
+            let count = |language| state.parked.get(language).map_or(0, VecDeque::len);
+            if self.shared.config.languages.iter().all(|language| count(language) >= least) {
+                return true;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.shared.changed.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.lock().is_closed = true;
+        self.shared.changed.notify_all();
+        if let Some(refiller) = self.refiller.take() {
+            // It has told of its failures already.
+            let _ = refiller.join();
+        }
+        let parked = std::mem::take(&mut self.shared.lock().parked);
+        parked.into_values().flatten().for_each(|parked| self.shared.end(parked.kernel));
+    }
+}
+
+impl Shared {
+    /// A kernel that waits and is well, if there is one.
+    fn take(&self, language: Language, limits: &Limits) -> Option<Kernel> {
+        let mut state = self.lock();
+        state.claims += 1;
+        state.last_claim = Some(Instant::now());
+        state.rates.entry(language).or_default().claimed(Instant::now());
+        let found = match limits == &self.config.limits {
+            true => well(state.parked.entry(language).or_default()),
+            false => None,
+        };
+        state.misses += u64::from(found.is_none());
+        drop(state);
+        self.changed.notify_all();
+        found
+    }
+
+    fn park(&self, kernel: Kernel) {
+        let parked = Parked { since: Instant::now(), kernel };
+        self.lock().parked.entry(parked.kernel.language()).or_default().push_back(parked);
+        self.changed.notify_all();
+    }
+
+    /// Makes what is missing, one after the other, until the pool is dropped.
+    fn refill(&self, spawner: &Arc<Spawner>) {
+        loop {
+            let (old, missing) = {
+                let mut state = self.lock();
+                if state.is_closed {
+                    return;
+                }
+                (state.too_old(), self.missing(&state))
+            };
+            old.into_iter().for_each(|kernel| self.end(kernel));
+            let wait = match missing {
+                Some((_, wait)) if !wait.is_zero() => wait,
+                Some((language, _)) => match self.make(spawner, language) {
+                    Ok(()) => continue,
+                    Err(_) => AFTER_FAILURE,
+                },
+                None => LOOK,
+            };
+            let state = self.lock();
+            if !state.is_closed {
+                drop(self.changed.wait_timeout(state, wait));
+            }
+        }
+    }
+
+    /// The language of which most is missing, and how long to leave the processor to claims before.
+    fn missing(&self, state: &State) -> Option<(Language, Duration)> {
+        let now = Instant::now();
+        let lacks = |language: &Language| {
+            let target = state.rates.get(language).map_or(0, |rate| rate.target(now)).max(*self.config.parked.start());
+            let parked = state.parked.get(language).map_or(0, VecDeque::len);
+            target.min(*self.config.parked.end()).saturating_sub(parked)
+        };
+        let most = self.config.languages.iter().copied().max_by_key(lacks).filter(|language| lacks(language) > 0)?;
+        let quiet = state.last_claim.map_or(Duration::ZERO, |last| QUIET.saturating_sub(last.elapsed()));
+        Some((most, quiet))
+    }
+
+    fn make(&self, spawner: &Arc<Spawner>, language: Language) -> Result<()> {
+        let begun = Instant::now();
+        let session = Arc::new(self.sessions.create_nameless()?);
+        let kernel = self.engine.kernel_by(spawner, &session, language, &self.config.limits)?;
+        self.lock().rates.entry(language).or_default().made(begun.elapsed());
+        self.park(kernel);
+        Ok(())
+    }
+
+    /// Ends a kernel that nobody claimed, with its session.
+    fn end(&self, kernel: Kernel) {
+        if let Some(session) = kernel.into_session() {
+            // What cannot be removed now is removed at the next start.
+            let _ = self.sessions.destroy(session);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can panic half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn too_old(&mut self) -> Vec<Kernel> {
+        let mut old = Vec::new();
+        for parked in self.parked.values_mut() {
+            while parked.front().is_some_and(|first| first.since.elapsed() > AGE_MAX) {
+                old.extend(parked.pop_front().map(|first| first.kernel));
+            }
+        }
+        old
+    }
+}
+
+/// The first that is well: a box may have died while it waited, of the host's memory for one.
+fn well(parked: &mut VecDeque<Parked>) -> Option<Kernel> {
+    std::iter::from_fn(|| parked.pop_front()).map(|parked| parked.kernel).find(Kernel::is_waiting)
+}
