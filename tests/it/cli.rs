@@ -14,6 +14,7 @@ mod outside;
 mod pages;
 mod providers;
 mod runs;
+mod sandbox;
 
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};

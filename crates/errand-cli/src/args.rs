@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Assistants(Assistants),
     /// List the tools that runs can use, or show one; `check` looks at a folder of tools
     Tools(Tools),
+    /// Make boxes by hand: a workspace that stays, commands and kernels in sealed boxes over it
+    Sandbox(Sandbox),
     /// Carry out many runs and tell what they cost, for `cargo xtask bench`
     #[command(hide = true)]
     Bench(RunOptions),
@@ -378,6 +380,94 @@ pub(crate) struct Files {
     /// Where to write the file; `-` for standard output
     #[arg(long, short, value_name = "FILE", requires = "path")]
     pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Sandbox {
+    #[command(subcommand)]
+    pub(crate) command: SandboxCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SandboxCommand {
+    /// Make a session: an empty workspace that stays until it is killed
+    Create {
+        /// Its name: letters, digits, `_` and `-` [default: a new one]
+        id: Option<String>,
+    },
+    /// List the sessions
+    List,
+    /// Run a program in a fresh box over a session; ends with the program's own exit status
+    Exec(SandboxExec),
+    /// Run cells in a kernel that stays as long as this command: what one defines, the next one sees
+    Shell(SandboxShell),
+    /// List the files of a session, print one, or put one in
+    Files(SandboxFiles),
+    /// Remove a session with all its files
+    Kill {
+        /// The session
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SandboxExec {
+    /// The session
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) limits: SandboxLimits,
+    /// The program and its arguments; standard input goes to it unless it is a terminal
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub(crate) command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SandboxShell {
+    /// The session
+    pub(crate) id: String,
+    /// What the kernel speaks
+    #[arg(long, short, value_enum, default_value_t = SandboxLanguage::Python)]
+    pub(crate) language: SandboxLanguage,
+    #[command(flatten)]
+    pub(crate) limits: SandboxLimits,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SandboxLanguage {
+    Python,
+    Node,
+    Shell,
+}
+
+impl From<SandboxLanguage> for errand_sandbox::Language {
+    fn from(language: SandboxLanguage) -> Self {
+        match language {
+            SandboxLanguage::Python => Self::Python,
+            SandboxLanguage::Node => Self::Node,
+            SandboxLanguage::Shell => Self::Shell,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SandboxLimits {
+    /// Most wall time of a command or cell, such as 90s or 5m [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) timeout: Option<String>,
+    /// Most memory of the box, in MiB [default: 2048]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SandboxFiles {
+    /// The session
+    pub(crate) id: String,
+    /// Print this file of the workspace; with --put, where the file goes
+    pub(crate) path: Option<String>,
+    /// Put this file of the host into the workspace
+    #[arg(long, value_name = "FILE")]
+    pub(crate) put: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

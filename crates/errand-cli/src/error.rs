@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     Person,
     /// The budget does not hold the next call.
     Budget,
+    /// As a program in a box ended by itself.
+    Program(u8),
     /// Stopped by a signal and handed over: 128 and the signal's number, as shells count.
     Signal(u8),
 }
@@ -28,7 +30,8 @@ impl Exit {
             Exit::Usage => 2,
             Exit::Person => 3,
             Exit::Budget => 4,
-            Exit::Signal(number) => 128 + number,
+            Exit::Program(status) => status,
+            Exit::Signal(number) => number.saturating_add(128),
         }
     }
 }
@@ -83,6 +86,13 @@ const USAGE: &[&str] = &[
     "run_id_invalid",
     "run_not_ended",
     "run_not_found",
+    "sandbox_exec_refused",
+    "sandbox_limit_out_of_range",
+    "sandbox_not_found",
+    "sandbox_path_refused",
+    "sandbox_session_exists",
+    "sandbox_session_id",
+    "sandbox_session_missing",
     "settings_invalid",
     "task_empty",
     "task_not_text",

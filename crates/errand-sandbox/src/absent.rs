@@ -3,11 +3,13 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::config::{EngineConfig, Interpreter};
 use crate::entry::{Entry, FileRange, Hit};
 use crate::error::{Error, Result, Tier};
 use crate::exec::{Exec, ExecOutcome};
+use crate::kernel::{Cell, CellOutcome, Language};
 use crate::limits::Limits;
 use crate::report::Report;
 use crate::snapshot::{ChunkStore, Manifest, Snapshot};
@@ -21,6 +23,20 @@ fn absent() -> Error {
 /// Makes boxes, on Linux.
 #[derive(Debug)]
 pub enum Engine {}
+
+/// An interpreter that runs one cell after the other, on Linux.
+#[derive(Debug)]
+pub enum Kernel {}
+
+impl Kernel {
+    /// Runs a cell.
+    ///
+    /// # Errors
+    /// See the Linux version.
+    pub fn run(&mut self, _: Cell) -> Result<CellOutcome> {
+        match *self {}
+    }
+}
 
 /// A leased workspace, on Linux.
 #[derive(Debug)]
@@ -52,6 +68,14 @@ impl Engine {
     /// The interpreters its boxes can use.
     pub fn interpreters(&self) -> &[Interpreter] {
         match *self {}
+    }
+
+    /// Starts a kernel in a box.
+    ///
+    /// # Errors
+    /// See the Linux version.
+    pub fn kernel(self: &Arc<Self>, _: &Arc<Session>, _: Language, _: &Limits) -> Result<Kernel> {
+        match **self {}
     }
 
     /// Runs something in a box.

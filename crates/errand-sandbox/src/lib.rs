@@ -28,7 +28,7 @@ mod error;
 mod exec;
 #[cfg(target_os = "linux")]
 mod isolation;
-#[cfg(target_os = "linux")]
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "boxes of namespaces need Linux"))]
 mod kernel;
 mod limits;
 mod path;
@@ -40,7 +40,7 @@ mod session;
 mod snapshot;
 
 #[cfg(not(target_os = "linux"))]
-pub use absent::{Engine, Session, Sessions};
+pub use absent::{Engine, Kernel, Session, Sessions};
 pub use config::{EngineConfig, Interpreter};
 #[cfg(target_os = "linux")]
 pub use engine::{Engine, Kernel, refuse_user_namespaces_on_this_thread};
@@ -49,7 +49,6 @@ pub use error::{Error, Result, Tier};
 pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output, Stream, WORKSPACE_DIR};
 #[cfg(target_os = "linux")]
 pub use isolation::{Isolation, Tiers};
-#[cfg(target_os = "linux")]
 pub use kernel::{Cell, CellEnd, CellOutcome, Language};
 pub use limits::Limits;
 #[cfg(target_os = "linux")]

@@ -12,6 +12,7 @@ mod list;
 mod models;
 mod resume;
 mod run;
+mod sandbox;
 mod serve;
 pub(crate) mod start;
 mod tools;
@@ -51,6 +52,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Replay(args) => bundles::replay(&context, &args.source).await,
         Command::Verify(args) => bundles::verify(&context, &args.source).await,
         Command::Export(args) => bundles::export(&context, args).await,
+        Command::Sandbox(args) => sandbox::sandbox(&context, args).await,
         Command::Doctor => doctor::doctor(&context).await,
         Command::Models(args) => models::models(&context, args).await,
         Command::Demo(args) => demo::demo(&context, args).await,

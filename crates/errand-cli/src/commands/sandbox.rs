@@ -1,0 +1,347 @@
+//! `errand sandbox`: boxes by hand. A session is a workspace that stays until it is killed; each command gets a fresh box
+//! over it, `shell` one that stays as long as it runs.
+
+use super::Context;
+use crate::args::{Sandbox, SandboxCommand, SandboxExec, SandboxFiles, SandboxLimits, SandboxShell};
+use crate::config::{self, Config};
+use crate::error::{Error, Exit};
+use crate::signals::Signals;
+use crate::stdin::Lines;
+use crate::text;
+use crate::toolbox::engine_config;
+use crate::view::{Audience, print, print_json};
+use errand_sandbox::{
+    CancelToken, Cell, CellEnd, CellOutcome, Engine, Exec, ExecOutcome, Exit as Ended, Kernel, Limits, Output, Session,
+    Sessions, Stream,
+};
+use serde_json::json;
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Entries of a listing.
+const ENTRIES_MAX: usize = 10_000;
+/// Bytes read of a file at a time.
+const PIECE_BYTES: u64 = 1 << 20;
+/// Longest code read from standard input, a little more than a cell takes.
+const CODE_BYTES_MAX: u64 = 9 << 20;
+
+/// `errand sandbox`.
+pub(super) async fn sandbox(context: &Context, args: Sandbox) -> Result<Exit, Error> {
+    let config = context.plain()?;
+    let sessions = Sessions::at(config.data.join("sandboxes")).map_err(|error| failed(&error))?;
+    match args.command {
+        SandboxCommand::Create { id } => create(context, &sessions, id),
+        SandboxCommand::List => list(context, &sessions),
+        SandboxCommand::Kill { id } => {
+            let session = sessions.open(&id).map_err(|error| failed(&error))?;
+            sessions.destroy(session).map_err(|error| failed(&error))?;
+            Ok(Exit::Done)
+        }
+        SandboxCommand::Files(args) => files(context, &sessions, &args),
+        SandboxCommand::Exec(args) => exec(context, &config, &sessions, args).await,
+        SandboxCommand::Shell(args) => shell(context, &config, &sessions, args).await,
+    }
+}
+
+fn failed(error: &errand_sandbox::Error) -> Error {
+    Error::chain(error.code(), error)
+}
+
+fn create(context: &Context, sessions: &Sessions, id: Option<String>) -> Result<Exit, Error> {
+    let id = id.unwrap_or_else(|| format!("sbx-{}", &super::start::new_run().to_string()[4..].to_lowercase()));
+    let session = sessions.create(&id).map_err(|error| failed(&error))?;
+    match context.audience() {
+        Audience::Machines => print_json(&json!({
+            "type": "session",
+            "id": session.id(),
+            "workspace": text::path(&session.workspace_path()),
+        })),
+        Audience::People => print(session.id()),
+    }
+    Ok(Exit::Done)
+}
+
+fn list(context: &Context, sessions: &Sessions) -> Result<Exit, Error> {
+    for id in sessions.list().map_err(|error| failed(&error))? {
+        match context.audience() {
+            Audience::Machines => print_json(&json!({"type": "session", "id": id})),
+            Audience::People => print(&id),
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn files(context: &Context, sessions: &Sessions, args: &SandboxFiles) -> Result<Exit, Error> {
+    let session = sessions.open(&args.id).map_err(|error| failed(&error))?;
+    if let Some(source) = &args.put {
+        let name = source.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| Error::new("file_name_unusable", format!("{} has no name", text::path(source))))?;
+        let mut file = open_plain(source)?;
+        let path = args.path.as_deref().unwrap_or(name);
+        session.put_reader(path, &mut file, Limits::default().workspace_bytes).map_err(|error| failed(&error))?;
+        return Ok(Exit::Done);
+    }
+    match &args.path {
+        Some(path) => write_file(&session, path),
+        None => {
+            let entries = session.list("", true, ENTRIES_MAX).map_err(|error| failed(&error))?;
+            for entry in &entries {
+                match context.audience() {
+                    Audience::Machines => print_json(entry),
+                    Audience::People => {
+                        print(&format!("{:>10}  {}", text::bytes(entry.size), text::one_line(&entry.path, 200)));
+                    }
+                }
+            }
+            if entries.len() == ENTRIES_MAX {
+                warn(&format!("only the first {ENTRIES_MAX} entries are shown"));
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn open_plain(path: &Path) -> Result<File, Error> {
+    let unreadable = |error: std::io::Error| {
+        let code = if error.kind() == std::io::ErrorKind::NotFound { "file_missing" } else { "file_unreadable" };
+        Error::new(code, format!("{}: {error}", text::path(path)))
+    };
+    // A FIFO or a device would be read for ever.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(Error::new("file_not_plain", format!("{} is no plain file", text::path(path))));
+    }
+    File::open(path).map_err(unreadable)
+}
+
+fn warn(line: &str) {
+    // Nobody may be reading any longer.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// A file of the workspace to standard output, as it is.
+fn write_file(session: &Session, path: &str) -> Result<Exit, Error> {
+    let mut stdout = std::io::stdout().lock();
+    let mut offset = 0;
+    loop {
+        let piece = session.read_file(path, offset, PIECE_BYTES).map_err(|error| failed(&error))?;
+        if piece.bytes.is_empty() {
+            return Ok(Exit::Done);
+        }
+        offset += piece.bytes.len() as u64;
+        stdout
+            .write_all(&piece.bytes)
+            .map_err(|error| Error::new("output_failed", format!("standard output could not be written: {error}")))?;
+    }
+}
+
+fn limits(given: &SandboxLimits) -> Result<Limits, Error> {
+    let mut limits = Limits::default();
+    if let Some(time) = &given.timeout {
+        limits.wall = Duration::from_millis(config::duration(time)?);
+    }
+    if let Some(megabytes) = given.memory {
+        limits.memory_bytes = megabytes.saturating_mul(1 << 20);
+    }
+    Ok(limits)
+}
+
+fn engine(config: &Config) -> Result<Engine, Error> {
+    Engine::start(&engine_config(config)).map_err(|error| failed(&error))
+}
+
+async fn exec(context: &Context, config: &Config, sessions: &Sessions, args: SandboxExec) -> Result<Exit, Error> {
+    let session = sessions.open(&args.id).map_err(|error| failed(&error))?;
+    let cancel = CancelToken::new().map_err(|error| Error::new("engine_stopped", error.to_string()))?;
+    let mut exec = Exec::new(args.command);
+    exec.limits = limits(&args.limits)?;
+    exec.cancel = Some(cancel.clone());
+    if !std::io::stdin().is_terminal() {
+        exec.stdin = Some(input()?);
+    }
+    if context.audience() == Audience::People {
+        exec.on_output = Some(Box::new(pass_on));
+    }
+    let config = config.clone();
+    let work = move || engine(&config)?.run(&session, exec).map_err(|error| failed(&error));
+    let (outcome, signal) = stoppable(work, &cancel).await?;
+    let outcome = outcome?;
+    if context.audience() == Audience::Machines {
+        print_json(&told(&outcome));
+    }
+    Ok(match (signal, outcome.exit) {
+        (Some(exit), Ended::Cancelled) => exit,
+        (_, Ended::Code(code)) => Exit::Program(u8::try_from(code).unwrap_or(1)),
+        (_, Ended::Signal(number)) => Exit::Signal(u8::try_from(number).unwrap_or(0)),
+        (_, other) => {
+            warn(&format!("the box was ended: {}", why(other)));
+            Exit::Failed
+        }
+    })
+}
+
+/// Does what blocks on a thread of its own; a signal cancels it.
+async fn stoppable<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+    cancel: &CancelToken,
+) -> Result<(T, Option<Exit>), Error> {
+    let stopped = |error: &dyn std::error::Error| Error::new("engine_stopped", format!("the box ended by itself: {error}"));
+    let mut signals = Signals::listen().map_err(|error| stopped(&error))?;
+    let mut work = tokio::task::spawn_blocking(work);
+    tokio::select! {
+        done = &mut work => Ok((done.map_err(|error| stopped(&error))?, None)),
+        signal = signals.next() => {
+            cancel.cancel();
+            Ok((work.await.map_err(|error| stopped(&error))?, Some(signal.exit())))
+        }
+    }
+}
+
+fn pass_on(stream: Stream, bytes: &[u8]) {
+    // Whoever reads may have seen enough; the box goes on.
+    let _ = match stream {
+        Stream::Stdout => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
+        Stream::Stderr => std::io::stderr().write_all(bytes),
+    };
+}
+
+fn input() -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().take(CODE_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(|error| Error::new("task_not_text", format!("standard input cannot be read: {error}")))?;
+    Ok(bytes)
+}
+
+fn why(exit: Ended) -> &'static str {
+    match exit {
+        Ended::TimedOut => "its time was used up (--timeout)",
+        Ended::OutOfMemory => "its memory was used up (--memory)",
+        Ended::OverQuota => "the workspace went over its quota",
+        Ended::Cancelled => "it was cancelled",
+        Ended::Code(_) | Ended::Signal(_) => "it ended",
+    }
+}
+
+fn told(outcome: &ExecOutcome) -> serde_json::Value {
+    json!({
+        "type": "exec",
+        "exit": outcome.exit,
+        "stdout": stream(&outcome.stdout),
+        "stderr": stream(&outcome.stderr),
+        "wall_ms": outcome.wall.as_millis(),
+        "cpu_ms": outcome.cpu.as_millis(),
+        "memory_peak_bytes": outcome.memory_peak_bytes,
+        "workspace_bytes": outcome.workspace_bytes,
+        "workspace_files": outcome.workspace_files,
+    })
+}
+
+fn stream(output: &Output) -> serde_json::Value {
+    json!({"text": output.text(), "bytes": output.total_bytes, "file": output.file, "lost_bytes": output.lost_bytes})
+}
+
+async fn shell(context: &Context, config: &Config, sessions: &Sessions, args: SandboxShell) -> Result<Exit, Error> {
+    let session = Arc::new(sessions.open(&args.id).map_err(|error| failed(&error))?);
+    let limits = limits(&args.limits)?;
+    let (config, language) = (config.clone(), args.language.into());
+    let cancel = CancelToken::new().map_err(|error| Error::new("engine_stopped", error.to_string()))?;
+    let start = move || {
+        let engine = Arc::new(engine(&config)?);
+        engine.kernel(&session, language, &limits).map_err(|error| failed(&error))
+    };
+    let (kernel, signal) = stoppable(start, &cancel).await?;
+    let mut kernel = kernel?;
+    if let Some(exit) = signal {
+        return Ok(exit);
+    }
+    if !std::io::stdin().is_terminal() {
+        let code = String::from_utf8(input()?).map_err(|_| Error::new("task_not_text", "the code is not UTF-8 text"))?;
+        let (_, end, signal) = one(context, kernel, code).await?;
+        return Ok(signal.unwrap_or(if end == CellEnd::Done { Exit::Done } else { Exit::Failed }));
+    }
+    let mut lines = Lines::default();
+    while let Some(code) = typed(&mut lines).await {
+        let (back, end, signal) = one(context, kernel, code).await?;
+        if let Some(exit) = signal {
+            return Ok(exit);
+        }
+        if matches!(end, CellEnd::Lost { .. }) {
+            return Ok(Exit::Failed);
+        }
+        kernel = back;
+    }
+    Ok(Exit::Done)
+}
+
+/// What a person types: a line, or, where it ends as one that opens a block or goes on, all up to an empty line.
+async fn typed(lines: &mut Lines) -> Option<String> {
+    prompt("> ");
+    let mut code = lines.next().await?;
+    if code.ends_with([':', '{', '\\', '(', '[']) {
+        loop {
+            prompt(". ");
+            match lines.next().await {
+                Some(line) if !line.trim().is_empty() => code.push_str(&format!("\n{line}")),
+                _ => break,
+            }
+        }
+    }
+    Some(code)
+}
+
+fn prompt(text: &str) {
+    // Without a terminal to show it on nobody waits for it.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// Runs one cell and shows what came of it; gives the kernel back.
+async fn one(context: &Context, mut kernel: Kernel, code: String) -> Result<(Kernel, CellEnd, Option<Exit>), Error> {
+    let cancel = CancelToken::new().map_err(|error| Error::new("engine_stopped", error.to_string()))?;
+    let live = context.audience() == Audience::People;
+    let mut cell = Cell { cancel: Some(cancel.clone()), ..Cell::new(code) };
+    if live {
+        cell.on_output = Some(Box::new(pass_on));
+    }
+    let work = move || {
+        let outcome = kernel.run(cell);
+        (kernel, outcome)
+    };
+    let ((kernel, outcome), signal) = stoppable(work, &cancel).await?;
+    let outcome = outcome.map_err(|error| failed(&error))?;
+    if live {
+        show(&outcome)
+    } else {
+        print_json(&as_json(&outcome))
+    }
+    Ok((kernel, outcome.end, signal))
+}
+
+fn show(outcome: &CellOutcome) {
+    if let Some(value) = &outcome.value {
+        print(&text::neutral(value));
+    }
+    for file in &outcome.files {
+        print(&format!("→ {}", text::one_line(file, 200)));
+    }
+    match &outcome.end {
+        CellEnd::Done | CellEnd::Failed { .. } => {}
+        CellEnd::Interrupted => warn("interrupted: its time was used up; what was defined before is there still"),
+        CellEnd::Lost { exit } => {
+            warn(&format!("the kernel is lost, with what its cells defined: {}; files stay", why(*exit)));
+        }
+    }
+}
+
+fn as_json(outcome: &CellOutcome) -> serde_json::Value {
+    json!({
+        "type": "cell",
+        "end": outcome.end,
+        "value": outcome.value,
+        "files": outcome.files,
+        "stdout": stream(&outcome.stdout),
+        "stderr": stream(&outcome.stderr),
+        "wall_ms": outcome.wall.as_millis(),
+    })
+}

@@ -1,0 +1,90 @@
+//! `errand sandbox`, as a person uses it.
+
+#![expect(clippy::print_stdout, reason = "says why a test is skipped")]
+
+use super::{Ended, User, fed};
+use serde_json::Value;
+
+fn given(user: &User, input: &str, arguments: &[&str]) -> Ended {
+    fed(user.command(arguments), input.as_bytes())
+}
+
+/// A user with the session `s`; none, after saying so, where this host has no boxes.
+fn user() -> Option<User> {
+    let user = User::new();
+    let ended = user.errand(&["--json", "doctor"]);
+    if ended.json().first().is_none_or(|doctor| doctor["sandbox"]["available"] != true) {
+        println!("skipped: this host makes no boxes");
+        return None;
+    }
+    assert_eq!(user.expect(0, &["sandbox", "create", "s"]).stdout, "s\n");
+    Some(user)
+}
+
+#[test]
+fn sessions_are_made_listed_and_removed() {
+    let user = User::new();
+    assert_eq!(user.expect(0, &["sandbox", "list"]).stdout, "");
+    let made = user.expect(0, &["sandbox", "create"]).stdout;
+    assert!(made.starts_with("sbx-"), "{made}");
+    user.expect(0, &["sandbox", "create", "mine"]);
+    let listed = user.json(0, &["sandbox", "list"]);
+    assert_eq!(listed.iter().map(|session| session["id"].as_str().unwrap()).collect::<Vec<_>>(), ["mine", made.trim()]);
+    user.refused(2, "sandbox_session_exists", &["sandbox", "create", "mine"]);
+    user.expect(0, &["sandbox", "kill", "mine"]);
+    user.refused(2, "sandbox_session_missing", &["sandbox", "kill", "mine"]);
+    for id in ["../up", "", "a b", &"x".repeat(65)] {
+        user.refused(2, "sandbox_session_id", &["sandbox", "create", id]);
+    }
+}
+
+#[test]
+fn files_go_in_and_out_and_never_over_links() {
+    let user = User::new();
+    user.expect(0, &["sandbox", "create", "s"]);
+    std::fs::write(user.path("a b.txt"), "hello").unwrap();
+    user.expect(0, &["sandbox", "files", "s", "--put", "a b.txt"]);
+    user.expect(0, &["sandbox", "files", "s", "deep/copy.txt", "--put", "a b.txt"]);
+    assert_eq!(user.expect(0, &["sandbox", "files", "s", "deep/copy.txt"]).stdout, "hello");
+    let listed = user.json(0, &["sandbox", "files", "s"]);
+    let paths: Vec<&str> = listed.iter().map(|entry| entry["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["a b.txt", "deep", "deep/copy.txt"]);
+    user.refused(2, "file_missing", &["sandbox", "files", "s", "--put", "none"]);
+    user.refused(2, "file_not_plain", &["sandbox", "files", "s", "x", "--put", "/dev/zero"]);
+    user.refused(2, "sandbox_not_found", &["sandbox", "files", "s", "none"]);
+    user.refused(2, "sandbox_path_refused", &["sandbox", "files", "s", "../../errand.db"]);
+}
+
+#[test]
+fn a_program_runs_in_a_box_and_its_status_is_the_commands() {
+    let Some(user) = user() else { return };
+    let ended =
+        user.expect(7, &["sandbox", "exec", "s", "--", "sh", "-c", "echo out; echo err >&2; echo kept > file; exit 7"]);
+    assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("out\n", "err\n"));
+    assert_eq!(user.expect(0, &["sandbox", "files", "s", "file"]).stdout, "kept\n");
+    assert_eq!(given(&user, "to be read", &["sandbox", "exec", "s", "--", "cat"]).stdout, "to be read");
+    user.expect(137, &["sandbox", "exec", "s", "--", "sh", "-c", "kill -9 $$"]);
+    let ended = user.expect(1, &["sandbox", "exec", "s", "--timeout", "1s", "--", "sleep", "600"]);
+    assert!(ended.stderr.contains("--timeout"), "{}", ended.stderr);
+    let told = user.expect(0, &["--json", "sandbox", "exec", "s", "--", "id", "-u"]).json().remove(0);
+    assert_eq!((told["exit"]["code"].as_i64(), told["stdout"]["text"].as_str()), (Some(0), Some("1000\n")));
+    user.refused(1, "sandbox_program_not_started", &["sandbox", "exec", "s", "--", "no-such-program"]);
+    user.refused(2, "sandbox_session_missing", &["sandbox", "exec", "none", "--", "true"]);
+    user.refused(2, "sandbox_limit_out_of_range", &["sandbox", "exec", "s", "--memory", "1", "--", "true"]);
+    user.refused(2, "duration_invalid", &["sandbox", "exec", "s", "--timeout", "soon", "--", "true"]);
+}
+
+#[test]
+fn cells_from_a_pipe_are_run_and_told() {
+    let Some(user) = user() else { return };
+    let ended = given(&user, "print('hi')\n6 * 7\n", &["sandbox", "shell", "s"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "hi\n42\n"), "{}", ended.stderr);
+    let ended = given(&user, "1 / 0", &["sandbox", "shell", "s"]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("ZeroDivisionError"), "{}", ended.stderr);
+    let ended = given(&user, "const x = 41;\nawait Promise.resolve(x + 1)", &["sandbox", "shell", "s", "-l", "node"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "42\n"), "{}", ended.stderr);
+    let ended = given(&user, "while True: pass", &["--json", "sandbox", "shell", "s", "--timeout", "1s"]);
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((ended.code, told["end"].as_str()), (Some(1), Some("interrupted")));
+}
