@@ -1,4 +1,5 @@
 //! `cargo xtask bench step`: what a durable step costs, beside the least it can cost, in one run and one table.
+//! `cargo xtask bench sandbox`: what boxes and kernels cost, beside bubblewrap.
 //!
 //! - [`process`]: starting the programs and telling them what to do;
 //! - [`round`]: one round, every figure once, ours and the floors in turns;
@@ -34,6 +35,16 @@ pub(crate) struct Args {
 enum What {
     /// The cost of a durable step.
     Step(StepArgs),
+    /// What a sandbox costs whoever waits for it.
+    Sandbox(SandboxArgs),
+}
+
+/// How often.
+#[derive(clap::Args)]
+struct SandboxArgs {
+    /// Rounds; each has everything once, beside its peer.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rounds: u32,
 }
 
 /// How often, and where the figures go.
@@ -64,7 +75,23 @@ pub(crate) struct Size {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let What::Step(args) = &args.what;
+    match &args.what {
+        What::Step(args) => step(args),
+        What::Sandbox(args) => sandbox(args),
+    }
+}
+
+fn sandbox(args: &SandboxArgs) -> anyhow::Result<()> {
+    let programs = Programs::build()?;
+    let folder = Folder::beside(&programs)?;
+    let mut command = std::process::Command::new(&programs.bench);
+    command.args(["claims", "--rounds", &args.rounds.to_string(), "--data"]).arg(folder.fresh()?);
+    let status = command.status().context("cannot start errand-bench")?;
+    anyhow::ensure!(status.success(), "the benchmark ended with {status}");
+    Ok(())
+}
+
+fn step(args: &StepArgs) -> anyhow::Result<()> {
     let size = match args.quick {
         true => Size { rounds: args.rounds.min(2), turns: 2, runs: [4, 32], waiting: 1_000, boxes: 5, starts: 1 },
         false => Size { rounds: args.rounds, turns: 4, runs: [8, 64], waiting: 10_000, boxes: 20, starts: 3 },

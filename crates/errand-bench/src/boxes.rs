@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Bubblewrap with everything unshared, the system read-only and a workspace, as our boxes have it.
-const BWRAP: &[&str] = &[
+pub(crate) const BWRAP: &[&str] = &[
     "--unshare-all",
     "--die-with-parent",
     "--new-session",

@@ -3,6 +3,7 @@
 //! - [`stub`]: a model server that answers at once and stamps what it sees;
 //! - [`floor`]: the least a Rust program can do for the same work, with the same durability or with none;
 //! - [`boxes`]: fresh boxes of our own and of bubblewrap, one after the other;
+//! - [`claims`]: the warm pool, fresh boxes and live kernels, beside bubblewrap;
 //! - [`orders`]: what `floor` is told on standard input, the same as `errand bench`.
 //!
 //! Absent: how often what is run, and what the figures mean; that is `xtask/src/bench/`.
@@ -10,6 +11,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line that the benchmark reads")]
 
 mod boxes;
+mod claims;
 mod floor;
 mod orders;
 mod stub;
@@ -32,6 +34,8 @@ enum Command {
     Floor(floor::Args),
     /// Start `true` in fresh boxes.
     Boxes(boxes::Args),
+    /// Claim kernels, make boxes and run cells, and print what that took.
+    Claims(claims::Args),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Command::Stub => stub::serve(),
         Command::Floor(args) => floor::run(&args),
         Command::Boxes(args) => boxes::run(&args),
+        Command::Claims(args) => claims::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
