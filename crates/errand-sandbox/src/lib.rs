@@ -34,6 +34,7 @@ mod limits;
 mod path;
 #[cfg(target_os = "linux")]
 mod pool;
+mod repairs;
 mod report;
 #[cfg(target_os = "linux")]
 mod session;
@@ -53,6 +54,7 @@ pub use kernel::{Cell, CellEnd, CellOutcome, Language};
 pub use limits::Limits;
 #[cfg(target_os = "linux")]
 pub use pool::{Claimed, Pool, PoolConfig, PoolStats};
+pub use repairs::repairs;
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]
 pub use session::{Session, Sessions};

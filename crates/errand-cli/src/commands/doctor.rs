@@ -8,7 +8,7 @@ use crate::text;
 use crate::toolbox::engine_config;
 use crate::view::{Audience, print, print_json};
 use errand_engine::ports::Models;
-use errand_sandbox::{Check, Engine, EngineConfig, Interpreter, Report};
+use errand_sandbox::{Check, Engine, EngineConfig, Interpreter, Report, repairs};
 use errand_store_local::{DataFolder, Mode, SystemWorld};
 use serde_json::json;
 use std::path::Path;
@@ -103,30 +103,6 @@ fn sandbox(report: &Report, interpreters: &[Interpreter]) {
 fn failed(check: &Check) -> String {
     let (what, found, expected) = (text::neutral(&check.what), text::neutral(&check.found), text::neutral(&check.expected));
     format!("              failed {}: {what}: {found} (expected {expected})", check.id)
-}
-
-/// What most often stands in the way of namespaces, as far as this host says.
-fn repairs() -> Vec<String> {
-    let value = |path: &str| std::fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
-    let mut repairs = Vec::new();
-    if value("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
-        repairs.push("allow user namespaces: sudo sysctl -w kernel.unprivileged_userns_clone=1".to_owned());
-    }
-    if value("/proc/sys/user/max_user_namespaces").parse().is_ok_and(|most: u64| most < 100) {
-        repairs.push("allow user namespaces: sudo sysctl -w user.max_user_namespaces=15000".to_owned());
-    }
-    if value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1" {
-        repairs.push(
-            "Ubuntu keeps user namespaces from programs without an AppArmor profile: give errand one with `userns,`, or sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".to_owned(),
-        );
-    }
-    if Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists() {
-        repairs.push("inside a container: allow nested user namespaces (docker run --security-opt seccomp=unconfined --security-opt apparmor=unconfined --security-opt systempaths=unconfined)".to_owned());
-    }
-    if repairs.is_empty() {
-        repairs.push("docs/errors/sandbox_unavailable.md tells what each check needs".to_owned());
-    }
-    repairs
 }
 
 /// Whether the data folder can be used, as one line or as the reason why not.

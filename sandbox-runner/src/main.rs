@@ -1,0 +1,27 @@
+//! The `sandbox-runner` binary: what a host of boxes runs. The engine is `errand-sandbox`, the same that `errand` links.
+
+mod doctor;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Runs code that nobody has read, in boxes that nobody gets out of.
+#[derive(Debug, Parser)]
+#[command(name = "sandbox-runner", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Try to get out of a box of each tier, and tell which tiers this host can offer, how quotas hold, and how to get
+    /// what is missing; exit status 1 if there is no tier for code
+    Doctor(doctor::Args),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Doctor(args) => doctor::doctor(&args),
+    }
+}

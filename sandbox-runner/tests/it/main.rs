@@ -1,0 +1,36 @@
+//! The binary, as an operator starts it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use serde_json::Value;
+use std::process::{Command, Output};
+
+fn doctor(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sandbox-runner")).arg("doctor").args(arguments).output().unwrap()
+}
+
+#[test]
+fn doctor_tells_what_the_probe_found_and_ends_by_it() {
+    let output = doctor(&["--json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let is_available = told["available"].as_bool().unwrap();
+    assert_eq!(output.status.code(), Some(if is_available { 0 } else { 1 }));
+    assert_eq!(told["tier"], "t1");
+    // A host that cannot make boxes is told what to do; one that can has passed every check.
+    assert_eq!(told["repairs"].as_array().unwrap().is_empty(), is_available);
+    assert_eq!(
+        told["checks"].as_array().unwrap().iter().all(|check| check["pass"] == true),
+        is_available || told["checks"].as_array().unwrap().is_empty()
+    );
+    for quota in ["memory", "processes", "cpu", "workspace", "output", "time"] {
+        assert!(["hard", "soft", "absent"].contains(&told["quotas"][quota].as_str().unwrap()), "{quota}");
+    }
+}
+
+#[test]
+fn doctor_speaks_to_people_too() {
+    let output = doctor(&[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("sandbox tier t1: "), "{text}");
+    assert!(text.contains("quotas: memory "), "{text}");
+}
