@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{EngineConfig, Interpreter};
+use crate::config::{EngineConfig, Interpreter, OciConfig};
 use crate::entry::{Entry, FileRange, Hit};
 use crate::error::{Error, Result, Tier};
 use crate::exec::{Exec, ExecOutcome};
@@ -38,6 +38,48 @@ impl Kernel {
     }
 }
 
+/// Makes boxes by an OCI runtime, on Linux.
+#[derive(Debug)]
+pub enum OciEngine {}
+
+impl OciEngine {
+    /// Never starts here.
+    ///
+    /// # Errors
+    /// [`Error::TierUnavailable`], always.
+    pub fn start(_: &OciConfig) -> Result<OciEngine> {
+        Err(Error::TierUnavailable { tier: Tier::T2, reasons: vec![REASON.into()] })
+    }
+
+    /// A report that the tier is absent.
+    pub fn probe(_: &OciConfig) -> Report {
+        Report::unavailable(Tier::T2, vec![REASON.into()], Vec::new(), 0)
+    }
+
+    /// What the probe found.
+    pub fn report(&self) -> &Report {
+        match *self {}
+    }
+
+    /// The interpreters its boxes can use.
+    pub fn interpreters(&self) -> &[Interpreter] {
+        match *self {}
+    }
+
+    /// Runs something in a box.
+    ///
+    /// # Errors
+    /// See the Linux version.
+    pub fn run(&self, _: &Session, _: Exec) -> Result<ExecOutcome> {
+        match *self {}
+    }
+}
+
+/// Fails: there are no boxes here.
+pub fn run_inside_box() -> std::process::ExitCode {
+    std::process::ExitCode::FAILURE
+}
+
 /// A leased workspace, on Linux.
 #[derive(Debug)]
 pub enum Session {}
@@ -57,7 +99,7 @@ impl Engine {
 
     /// A report that the tier is absent.
     pub fn probe(_: &EngineConfig) -> Report {
-        Report::unavailable(vec![REASON.into()], Vec::new(), 0)
+        Report::unavailable(Tier::T1, vec![REASON.into()], Vec::new(), 0)
     }
 
     /// What the probe found.
@@ -174,6 +216,9 @@ mod tests {
         assert_eq!(Engine::start(&config).unwrap_err().code(), "sandbox_tier_unavailable");
         let report = Engine::probe(&config);
         assert!(!report.available && report.reasons[0].contains("Linux"), "{report}");
+        assert_eq!(OciEngine::start(&OciConfig::default()).unwrap_err().code(), "sandbox_tier_unavailable");
+        assert_eq!(OciEngine::probe(&OciConfig::default()).tier, Tier::T2);
+        assert_eq!(run_inside_box(), std::process::ExitCode::FAILURE);
         assert_eq!(Sessions::at("x").unwrap_err().code(), "sandbox_tier_unavailable");
     }
 }

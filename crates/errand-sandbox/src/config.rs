@@ -23,3 +23,55 @@ pub struct Interpreter {
     /// A folder that must be shown in the box for it, when it is no part of the system.
     pub prefix: Option<PathBuf>,
 }
+
+/// How an engine of OCI containers (tier T2) is to be made.
+#[derive(Debug, Clone, Default)]
+pub struct OciConfig {
+    /// What its boxes see, as in tier T1.
+    pub boxes: EngineConfig,
+    /// The runtime: an absolute path, never a name to look up.
+    pub runtime: PathBuf,
+    /// Which command line it understands; none tells by its file name.
+    pub kind: Option<RuntimeKind>,
+    /// Options of the runtime before its command, each in one piece, for example `--platform=kvm`.
+    pub flags: Vec<String>,
+    /// A program that calls [`crate::run_inside_box`] with what follows these arguments: the first process of each box.
+    pub inside: Inside,
+    /// Offer the tier although its boxes run on the host's kernel, as those of `crun` and `runc` do.
+    pub allow_shared_kernel: bool,
+}
+
+/// The program that becomes the first process of a box.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inside {
+    /// Absolute path on the host; what it links to must be part of the system.
+    pub program: PathBuf,
+    /// Arguments that lead it to [`crate::run_inside_box`].
+    pub arguments: Vec<String>,
+}
+
+/// The families of command lines among OCI runtimes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RuntimeKind {
+    /// `crun`, and `krun`, which is the same program with a microVM.
+    Crun,
+    /// `runc`.
+    Runc,
+    /// gVisor.
+    Runsc,
+    /// Any other that knows `--root`, `run` and `--bundle`, for example `youki` or `kata-runtime` 1.x.
+    Other,
+}
+
+impl RuntimeKind {
+    /// The family that a file name belongs to.
+    pub fn of(runtime: &std::path::Path) -> RuntimeKind {
+        match runtime.file_name().and_then(|name| name.to_str()) {
+            Some("crun" | "krun") => RuntimeKind::Crun,
+            Some("runc") => RuntimeKind::Runc,
+            Some("runsc") => RuntimeKind::Runsc,
+            _ => RuntimeKind::Other,
+        }
+    }
+}

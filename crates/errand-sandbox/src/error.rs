@@ -143,6 +143,12 @@ pub enum Error {
         /// What it speaks.
         language: &'static str,
     },
+    /// The OCI runtime ended before the box began.
+    #[error("the OCI runtime did not start the box ({said}); run `errand doctor`")]
+    RuntimeFailed {
+        /// What it wrote, at most its last 500 characters.
+        said: String,
+    },
     /// The workspace holds more than a snapshot or a quota allows.
     #[error("the workspace is over its limit: {what} is {value}, allowed are {max}; remove files and try again")]
     WorkspaceTooLarge {
@@ -208,6 +214,7 @@ impl Error {
             Error::Setup { .. } => "sandbox_setup",
             Error::KernelLost { .. } => "sandbox_kernel_lost",
             Error::KernelGone { .. } => "sandbox_kernel_gone",
+            Error::RuntimeFailed { .. } => "sandbox_runtime_failed",
             Error::WorkspaceTooLarge { .. } => "sandbox_workspace_too_large",
             Error::ManifestRefused { .. } => "sandbox_manifest_refused",
             Error::Chunk { .. } => "sandbox_chunk",

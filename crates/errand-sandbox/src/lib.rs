@@ -1,8 +1,9 @@
-//! The first half of the runner: boxes of Linux namespaces (tier T1), the sessions they work in, and snapshots of their files.
+//! The first half of the runner: boxes of Linux namespaces (tier T1) or of an OCI runtime (tier T2), the sessions they work in, and snapshots of their files.
 //!
 //! Reading order:
 //! - [`Isolation`], [`Tiers`]: what every tier offers, and the choice among them, which never goes below what is asked for.
 //! - [`Engine`] (with [`EngineConfig`]): starts only where the probe passes ([`Report`]), runs calls.
+//! - [`OciEngine`] (with [`OciConfig`], [`run_inside_box`]): the same boxes by a configured OCI runtime, tier T2.
 //! - [`Exec`], [`Limits`], [`ExecOutcome`], [`Exit`], [`CancelToken`]: one call and what came of it.
 //! - [`Kernel`], [`Cell`], [`CellOutcome`]: an interpreter that stays, and what its cells leave.
 //! - [`Pool`]: kernels made ahead, over sessions that belong to nobody yet.
@@ -31,6 +32,9 @@ mod isolation;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "boxes of namespaces need Linux"))]
 mod kernel;
 mod limits;
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the guard and the box's first process are system calls")]
+mod oci;
 mod path;
 #[cfg(target_os = "linux")]
 mod pool;
@@ -41,8 +45,8 @@ mod session;
 mod snapshot;
 
 #[cfg(not(target_os = "linux"))]
-pub use absent::{Engine, Kernel, Session, Sessions};
-pub use config::{EngineConfig, Interpreter};
+pub use absent::{Engine, Kernel, OciEngine, Session, Sessions, run_inside_box};
+pub use config::{EngineConfig, Inside, Interpreter, OciConfig, RuntimeKind};
 #[cfg(target_os = "linux")]
 pub use engine::{Engine, Kernel, refuse_user_namespaces_on_this_thread};
 pub use entry::{Entry, EntryKind, FileRange, Hit};
@@ -52,6 +56,8 @@ pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output,
 pub use isolation::{Isolation, Tiers};
 pub use kernel::{Cell, CellEnd, CellOutcome, Language};
 pub use limits::Limits;
+#[cfg(target_os = "linux")]
+pub use oci::{OciEngine, run_inside_box};
 #[cfg(target_os = "linux")]
 pub use pool::{Claimed, Pool, PoolConfig, PoolStats};
 pub use repairs::repairs;

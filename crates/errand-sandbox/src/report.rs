@@ -100,9 +100,9 @@ pub struct Report {
 }
 
 impl Report {
-    /// A report that says tier T1 is not there, and why.
-    pub(crate) fn unavailable(reasons: Vec<String>, checks: Vec<Check>, elapsed_ms: u64) -> Report {
-        Report { tier: Tier::T1, available: false, reasons, quotas: Quotas::absent(), checks, elapsed_ms }
+    /// A report that says a tier is not there, and why.
+    pub(crate) fn unavailable(tier: Tier, reasons: Vec<String>, checks: Vec<Check>, elapsed_ms: u64) -> Report {
+        Report { tier, available: false, reasons, quotas: Quotas::absent(), checks, elapsed_ms }
     }
 
     /// How many checks passed.

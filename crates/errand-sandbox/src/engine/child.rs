@@ -12,9 +12,9 @@ use super::plan::{BOX_ID, GO_CGROUP, GO_MAPPED, INTERRUPT, Message, Plan, Progra
 use super::probe::inside;
 use super::sys::{self, Errno, call, check};
 
-type Result<T> = std::result::Result<T, (Stage, Errno)>;
+pub(crate) type Result<T> = std::result::Result<T, (Stage, Errno)>;
 
-trait At<T> {
+pub(crate) trait At<T> {
     fn at(self, stage: Stage) -> Result<T>;
 }
 
@@ -30,10 +30,17 @@ pub(crate) fn init(plan: &mut Plan) -> ! {
         Ok(main) => main,
         Err((stage, errno)) => fail(plan.control, stage, errno, 1),
     };
-    attend(plan.control, main)
+    let tell = |status| {
+        // When the parent is gone nobody reads this, and the box ends all the same.
+        let _ = sys::write_all(plan.control, &Message::Ended(status).encode());
+    };
+    let ask = |signal: c_int| {
+        let _ = check(call!(libc::SYS_kill, -main, signal));
+    };
+    attend(plan.control, main, &tell, &ask)
 }
 
-fn fail(control: RawFd, stage: Stage, errno: Errno, code: c_int) -> ! {
+pub(crate) fn fail(control: RawFd, stage: Stage, errno: Errno, code: c_int) -> ! {
     // When the parent is gone nobody reads this, and the box ends all the same.
     let _ = sys::write_all(control, &Message::Failed(stage, errno).encode());
     sys::exit(code)
@@ -59,7 +66,7 @@ fn set_up(plan: &mut Plan) -> Result<()> {
 }
 
 /// Takes over the standard streams and closes all else but what the plan names.
-fn descriptors(plan: &Plan) -> std::result::Result<(), Errno> {
+pub(crate) fn descriptors(plan: &Plan) -> std::result::Result<(), Errno> {
     for (number, fd) in plan.stdio.iter().enumerate() {
         check(call!(libc::SYS_dup3, *fd, number as c_int, 0))?;
     }
@@ -80,7 +87,7 @@ fn forget_arguments(plan: &Plan) {
 }
 
 /// No handler of the parent's may run here. Init itself hears of ended children through a descriptor.
-fn default_signals() -> std::result::Result<(), Errno> {
+pub(crate) fn default_signals() -> std::result::Result<(), Errno> {
     for signal in 1..=64 {
         if signal != libc::SIGKILL && signal != libc::SIGSTOP {
             // The kernel's own layout: handler, flags, restorer, mask. All zero is the default action.
@@ -92,13 +99,13 @@ fn default_signals() -> std::result::Result<(), Errno> {
     signal_mask(1 << (libc::SIGCHLD - 1))
 }
 
-fn signal_mask(mask: u64) -> std::result::Result<(), Errno> {
+pub(crate) fn signal_mask(mask: u64) -> std::result::Result<(), Errno> {
     let none = std::ptr::null_mut::<u64>();
     check(call!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, none, 8usize)).map(drop)
 }
 
 /// Waits for the parent's word; without a parent the box ends.
-fn wait_for(control: RawFd, word: u8) -> std::result::Result<(), Errno> {
+pub(crate) fn wait_for(control: RawFd, word: u8) -> std::result::Result<(), Errno> {
     match sys::read_byte(control)? {
         Some(byte) if byte == word => Ok(()),
         Some(_) => Err(libc::EPROTO),
@@ -137,11 +144,15 @@ fn host_trees(plan: &mut Plan) -> std::result::Result<(), Errno> {
 
 /// Builds the new root; it is mounted over a folder every host has, in the box's own mount namespace.
 fn root(plan: &Plan) -> Result<RawFd> {
-    let attr = sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
+    root_at(plan, c"/usr", sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV)
+}
+
+/// Mounts a fresh file system in memory over a folder and fills it by the plan's steps.
+pub(crate) fn root_at(plan: &Plan, place: &std::ffi::CStr, attr: u64) -> Result<RawFd> {
     let mut options = [(sys::EMPTY, sys::EMPTY); 4];
     let count = copy_options(&plan.root_options, &mut options);
     let root = sys::new_mount(c"tmpfs", options.get(..count).unwrap_or(&[]), attr).at(Stage::Root)?;
-    sys::move_mount(root, libc::AT_FDCWD, c"/usr").at(Stage::Root)?;
+    sys::move_mount(root, libc::AT_FDCWD, place).at(Stage::Root)?;
     for step in &plan.steps {
         let stage = match step {
             Step::Mount(kind, ..) if kind.as_bytes() == b"proc" => Stage::Proc,
@@ -183,6 +194,7 @@ fn take(step: &Step, root: RawFd, plan: &Plan) -> std::result::Result<(), Errno>
             sys::close(mount);
             attached
         }
+        Step::Mode(path, mode) => check(call!(libc::SYS_fchmodat, root, path.as_ptr(), *mode)).map(drop),
         Step::ReadOnly(from, to) => read_only(root, from, to),
     }
 }
@@ -235,7 +247,7 @@ fn network() -> std::result::Result<(), Errno> {
     up.map(drop)
 }
 
-fn processors(plan: &Plan) -> std::result::Result<(), Errno> {
+pub(crate) fn processors(plan: &Plan) -> std::result::Result<(), Errno> {
     if plan.processors.is_empty() {
         return Ok(());
     }
@@ -259,7 +271,7 @@ fn drop_capabilities() -> std::result::Result<(), Errno> {
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
 }
 
-fn filter(plan: &Plan) -> std::result::Result<(), Errno> {
+pub(crate) fn filter(plan: &Plan) -> std::result::Result<(), Errno> {
     for program in &plan.filters {
         install_filter(program)?;
     }
@@ -273,7 +285,7 @@ pub(crate) fn install_filter(program: &seccompiler::BpfProgram) -> std::result::
     check(call!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const filter)).map(drop)
 }
 
-fn start_main(plan: &mut Plan) -> Result<c_int> {
+pub(crate) fn start_main(plan: &mut Plan) -> Result<c_int> {
     match sys::fork().at(Stage::Start)? {
         0 => {
             let Err((stage, errno)) = become_main(plan);
@@ -324,8 +336,9 @@ fn limit(resource: u32, value: u64) -> std::result::Result<(), Errno> {
     check(call!(libc::SYS_prlimit64, 0, resource, both.as_ptr(), std::ptr::null_mut::<u64>())).map(drop)
 }
 
-/// Reaps until the main process ends or the parent is gone; the kernel then kills all that is left.
-fn attend(control: RawFd, main: c_int) -> ! {
+/// Reaps until the main process ends, of which it tells, or the parent is gone; the kernel then kills all that is left. When the
+/// parent wants it, asks the main process to end.
+pub(crate) fn attend(control: RawFd, main: c_int, tell: &dyn Fn(c_int), ask: &dyn Fn(c_int)) -> ! {
     let mask: u64 = 1 << (libc::SIGCHLD - 1);
     let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
     let signals = match check(call!(libc::SYS_signalfd4, -1, &raw const mask, 8usize, flags)) {
@@ -334,7 +347,7 @@ fn attend(control: RawFd, main: c_int) -> ! {
     };
     loop {
         if let Some(status) = reap(main) {
-            let _ = sys::write_all(control, &Message::Ended(status).encode());
+            tell(status);
             sys::exit(0);
         }
         let event = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
@@ -348,12 +361,8 @@ fn attend(control: RawFd, main: c_int) -> ! {
         }
         if from_parent.revents != 0 {
             match sys::read_byte(control) {
-                Ok(Some(TERMINATE)) => {
-                    let _ = check(call!(libc::SYS_kill, -main, libc::SIGTERM));
-                }
-                Ok(Some(INTERRUPT)) => {
-                    let _ = check(call!(libc::SYS_kill, -main, libc::SIGINT));
-                }
+                Ok(Some(TERMINATE)) => ask(libc::SIGTERM),
+                Ok(Some(INTERRUPT)) => ask(libc::SIGINT),
                 Ok(Some(_)) => {}
                 _ => sys::exit(0),
             }
@@ -362,7 +371,7 @@ fn attend(control: RawFd, main: c_int) -> ! {
 }
 
 /// Collects ended children; the main process's wait status if it is among them.
-fn reap(main: c_int) -> Option<c_int> {
+pub(crate) fn reap(main: c_int) -> Option<c_int> {
     loop {
         let mut status: c_int = 0;
         let none = std::ptr::null_mut::<u8>();

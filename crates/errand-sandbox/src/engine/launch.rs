@@ -146,7 +146,8 @@ pub(crate) fn launch(
     host_ids: (u32, u32),
 ) -> Result<Running> {
     let group = groups.make(limits).map_err(|e| Error::io("making control groups for a box", "cgroup", e))?;
-    let (pid, pidfd) = clone(plan).map_err(|errno| Error::Setup { stage: "making its namespaces", errno: text(errno) })?;
+    let (pid, pidfd) = clone(plan, NAMESPACES, child::init)
+        .map_err(|errno| Error::Setup { stage: "making its namespaces", errno: text(errno) })?;
     let Wires { control: [control, _], stdout: [stdout, _], stderr: [stderr, _], .. } = wires;
     let running = Running { pid, pidfd, control, stdout, stderr, group, reaped: false };
     for tree in &mut plan.trees {
@@ -157,6 +158,29 @@ pub(crate) fn launch(
     // The host's out-of-memory killer prefers boxes. Raising the score is always allowed; where it is not, nothing is lost.
     let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
     running.send(GO_MAPPED)?;
+    running.group.add(pid).map_err(|e| Error::io("putting a box into its control groups", "cgroup", e))?;
+    running.send(GO_CGROUP)?;
+    Ok(running)
+}
+
+/// Starts the process that looks after an OCI runtime: as root, in process and mount namespaces of its own, so that all of
+/// the runtime and of the box ends with it, and nothing that is mounted for them is seen by others.
+pub(crate) fn launch_guard(
+    plan: &mut Plan,
+    wires: Wires,
+    groups: &Hosts,
+    limits: &Limits,
+    guard: fn(&mut Plan) -> !,
+) -> Result<Running> {
+    let group = groups.make(limits).map_err(|e| Error::io("making control groups for a box", "cgroup", e))?;
+    let (pid, pidfd) = clone(plan, libc::CLONE_NEWPID | libc::CLONE_NEWNS, guard)
+        .map_err(|errno| Error::Setup { stage: "making the namespaces of its guard", errno: text(errno) })?;
+    let Wires { control: [control, _], stdout: [stdout, _], stderr: [stderr, _], .. } = wires;
+    let running = Running { pid, pidfd, control, stdout, stderr, group, reaped: false };
+    for tree in &mut plan.trees {
+        tree._owned = None;
+    }
+    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
     running.group.add(pid).map_err(|e| Error::io("putting a box into its control groups", "cgroup", e))?;
     running.send(GO_CGROUP)?;
     Ok(running)
@@ -176,10 +200,10 @@ struct CloneArguments {
     tls: u64,
 }
 
-fn clone(plan: &mut Plan) -> std::result::Result<(i32, OwnedFd), sys::Errno> {
+fn clone(plan: &mut Plan, namespaces: i32, init: fn(&mut Plan) -> !) -> std::result::Result<(i32, OwnedFd), sys::Errno> {
     let mut pidfd: i32 = -1;
     let arguments = CloneArguments {
-        flags: (NAMESPACES | libc::CLONE_PIDFD) as u64,
+        flags: (namespaces | libc::CLONE_PIDFD) as u64,
         pidfd: &raw mut pidfd as u64,
         exit_signal: libc::SIGCHLD as u64,
         ..CloneArguments::default()
@@ -187,7 +211,7 @@ fn clone(plan: &mut Plan) -> std::result::Result<(i32, OwnedFd), sys::Errno> {
     let size = size_of::<CloneArguments>();
     // Without CLONE_VM the child has a copy of this memory and a stack of its own; it runs `init` and never returns here.
     match check(call!(libc::SYS_clone3, &raw const arguments, size))? {
-        0 => child::init(plan),
+        0 => init(plan),
         pid => {
             // SAFETY: CLONE_PIDFD gave us this descriptor.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };

@@ -3,21 +3,21 @@
 //! `view` says what a box sees, `plan` holds everything its child needs, `launch` clones it, `child` is the code inside
 //! up to exec, `run` attends to a call, `probe` tries to break out before any box is offered.
 
-mod cgroup;
-mod child;
+pub(crate) mod cgroup;
+pub(crate) mod child;
 mod interpreters;
 mod kernels;
-mod launch;
-mod plan;
+pub(crate) mod launch;
+pub(crate) mod plan;
 pub(crate) mod probe;
 mod rehearse;
-mod run;
-mod seccomp;
+pub(crate) mod run;
+pub(crate) mod seccomp;
 mod sink;
 mod spawner;
-mod sys;
-mod syscalls;
-mod view;
+pub(crate) mod sys;
+pub(crate) mod syscalls;
+pub(crate) mod view;
 mod watch;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ pub(crate) use spawner::Spawner;
 pub struct Engine {
     view: view::View,
     filters: Vec<BpfProgram>,
-    groups: cgroup::Hosts,
+    pub(crate) groups: cgroup::Hosts,
     interpreters: Vec<Interpreter>,
     report: Report,
     spawner: OnceLock<Arc<Spawner>>,
@@ -75,7 +75,7 @@ impl Engine {
     pub fn probe(config: &EngineConfig) -> Report {
         match Engine::prepare(config) {
             Ok(engine) => probe::probe(&engine),
-            Err(reason) => Report::unavailable(vec![reason], Vec::new(), 0),
+            Err(reason) => Report::unavailable(Tier::T1, vec![reason], Vec::new(), 0),
         }
     }
 
@@ -90,7 +90,7 @@ impl Engine {
     }
 
     /// An engine that has not been probed: for the probe alone.
-    fn prepare(config: &EngineConfig) -> std::result::Result<Engine, String> {
+    pub(crate) fn prepare(config: &EngineConfig) -> std::result::Result<Engine, String> {
         let filters = seccomp::filters().map_err(|e| format!("the system-call filter cannot be built: {e}"))?;
         let interpreters = interpreters::find(config.search_path.as_deref());
         let mut extra = config.read_only.clone();
@@ -98,7 +98,7 @@ impl Engine {
         if let Some(path) = extra.iter().find(|path| !path.is_absolute() || !path.is_dir()) {
             return Err(format!("{} is to be shown in boxes but is no folder with an absolute path", path.display()));
         }
-        let report = Report::unavailable(vec!["not probed".into()], Vec::new(), 0);
+        let report = Report::unavailable(Tier::T1, vec!["not probed".into()], Vec::new(), 0);
         Ok(Engine {
             view: view::View::of_host(&extra),
             filters,
@@ -120,7 +120,7 @@ impl Engine {
 
     /// How this host bounds each quota. What this process does itself cannot be evaded and is hard; what it only looks at
     /// from time to time is soft.
-    fn quotas(&self) -> Quotas {
+    pub(crate) fn quotas(&self) -> Quotas {
         let hard_if = |hard| if hard { Strength::Hard } else { Strength::Soft };
         Quotas {
             memory: hard_if(self.groups.has_memory()),
@@ -133,7 +133,7 @@ impl Engine {
     }
 
     /// Limits of each process, which its children inherit.
-    fn rlimits(&self, limits: &Limits) -> Vec<(u32, u64)> {
+    pub(crate) fn rlimits(&self, limits: &Limits) -> Vec<(u32, u64)> {
         let mut all = vec![
             (libc::RLIMIT_CORE, 0),
             (libc::RLIMIT_NOFILE, limits.open_files),
@@ -169,7 +169,7 @@ impl Engine {
     }
 
     /// Where a program may lie, in the order to try.
-    fn candidates(&self, name: &str) -> Vec<String> {
+    pub(crate) fn candidates(&self, name: &str) -> Vec<String> {
         if name.contains('/') {
             return vec![name.to_string()];
         }

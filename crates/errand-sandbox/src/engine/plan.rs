@@ -38,6 +38,8 @@ pub(crate) enum Step {
     Attach(usize, CString),
     /// Mount a file system of its own: type, options, attributes, path.
     Mount(CString, Vec<(CString, CString)>, u64, CString),
+    /// Change the mode of what a step before made.
+    Mode(CString, u32),
     /// Show the first path read-only at the second (which may be the same). Absent ones are passed over.
     ReadOnly(CString, CString),
 }
@@ -56,6 +58,21 @@ pub(crate) enum Program {
     },
     /// Try to get out, and write what happened to descriptor 1.
     Probe(Baits),
+}
+
+impl Program {
+    /// A program with its arguments and its environment (`NAME=VALUE`).
+    pub(crate) fn exec(candidates: Vec<CString>, argv: Vec<CString>, env: Vec<CString>) -> Program {
+        let count = argv.len();
+        let strings: Vec<CString> = argv.into_iter().chain(env).collect();
+        let null_ended = |strings: &[CString]| {
+            let pointers = strings.iter().map(|string| string.as_ptr());
+            pointers.chain(std::iter::once(std::ptr::null())).collect::<Vec<_>>()
+        };
+        let (arguments, variables) = strings.split_at(count);
+        let (argv, envp) = (null_ended(arguments), null_ended(variables));
+        Program::Exec { candidates, _strings: strings, argv, envp }
+    }
 }
 
 /// A whole box.
@@ -77,6 +94,8 @@ pub(crate) struct Plan {
     /// Absolute path in the box.
     pub(crate) cwd: CString,
     pub(crate) program: Program,
+    /// What asks the box of an OCI runtime to end; without it the main process gets SIGTERM.
+    pub(crate) stop: Option<Program>,
     /// Descriptors the child keeps beside 0, 1 and 2; sorted.
     pub(crate) keep: Vec<RawFd>,
     /// Where the runner's own command line lies in its memory: address and length.
@@ -102,10 +121,11 @@ pub(crate) enum Stage {
     Limits,
     WorkingFolder,
     Exec,
+    Runtime,
 }
 
 impl Stage {
-    pub(crate) const ALL: [Stage; 15] = [
+    pub(crate) const ALL: [Stage; 16] = [
         Stage::Descriptors,
         Stage::Identity,
         Stage::HostFolder,
@@ -121,6 +141,7 @@ impl Stage {
         Stage::Limits,
         Stage::WorkingFolder,
         Stage::Exec,
+        Stage::Runtime,
     ];
 
     pub(crate) fn text(self) -> &'static str {
@@ -140,6 +161,7 @@ impl Stage {
             Stage::Limits => "setting its limits",
             Stage::WorkingFolder => "entering the working folder",
             Stage::Exec => "executing the program",
+            Stage::Runtime => "having the OCI runtime start it",
         }
     }
 }

@@ -1,6 +1,5 @@
 //! One call from beginning to end.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use crate::limits::Limits;
 use crate::report::Strength;
 use crate::session::{Session, paths};
 
-const CELL_BYTES_MAX: usize = 8 << 20;
+pub(crate) const CELL_BYTES_MAX: usize = 8 << 20;
 const ARGUMENT_BYTES_MAX: usize = 100 << 10;
 
 impl Engine {
@@ -32,12 +31,7 @@ impl Engine {
     /// no error but an [`Exit`].
     pub fn run(&self, session: &Session, mut exec: Exec) -> Result<ExecOutcome> {
         let begun = Instant::now();
-        exec.limits.validate()?;
-        check(&exec)?;
-        let usage = Usage::of(session, &exec.limits)?;
-        if !usage.fits(&exec.limits) {
-            return Err(usage.error(&exec.limits));
-        }
+        admit(session, &exec)?;
         let wires = Wires::new(exec.stdin.as_deref())?;
         let program = self.program(&exec);
         let mut plan = self.plan(session, &exec.files, &exec.cwd, &exec.limits, program)?;
@@ -76,27 +70,21 @@ impl Engine {
             processors: self.processors(limits),
             cwd: c_string(if cwd.is_empty() { WORKSPACE_DIR.to_string() } else { format!("{WORKSPACE_DIR}/{cwd}") }),
             program,
+            stop: None,
             keep: Vec::new(),
             arguments: own_arguments(),
         })
     }
 
     pub(super) fn program(&self, exec: &Exec) -> Program {
-        let mut strings: Vec<CString> = exec.argv.iter().map(c_string).collect();
-        let count = strings.len();
-        strings.extend(self.environment(exec).into_iter().map(|(name, value)| c_string(format!("{name}={value}"))));
-        let null_ended = |strings: &[CString]| {
-            let pointers = strings.iter().map(|string| string.as_ptr());
-            pointers.chain(std::iter::once(std::ptr::null())).collect::<Vec<_>>()
-        };
-        let (argv, envp) = (null_ended(&strings[..count]), null_ended(&strings[count..]));
+        let env = self.environment(exec).into_iter().map(|(name, value)| c_string(format!("{name}={value}"))).collect();
         let name = exec.argv.first().map_or("", String::as_str);
         let candidates = self.candidates(name).into_iter().map(c_string).collect();
-        Program::Exec { candidates, _strings: strings, argv, envp }
+        Program::exec(candidates, exec.argv.iter().map(c_string).collect(), env)
     }
 
     /// A clean environment; the caller's variables win.
-    fn environment(&self, exec: &Exec) -> Vec<(String, String)> {
+    pub(crate) fn environment(&self, exec: &Exec) -> Vec<(String, String)> {
         let path = self.search_path().join(":");
         let mut all: Vec<(String, String)> = [
             ("PATH", path.as_str()),
@@ -116,6 +104,14 @@ impl Engine {
         }
         all
     }
+}
+
+/// Refuses a call that is malformed, asks for too much, or has no room left in its workspace.
+pub(crate) fn admit(session: &Session, exec: &Exec) -> Result<()> {
+    exec.limits.validate()?;
+    check(exec)?;
+    let usage = Usage::of(session, &exec.limits)?;
+    if usage.fits(&exec.limits) { Ok(()) } else { Err(usage.error(&exec.limits)) }
 }
 
 /// What is wrong with a call before anything is made for it.
@@ -158,7 +154,7 @@ fn workspace_tree(session: &Session) -> Result<Tree> {
 }
 
 /// A call under way.
-struct Call<'a> {
+pub(crate) struct Call<'a> {
     session: &'a Session,
     limits: &'a Limits,
     cancel: Option<&'a CancelToken>,
@@ -176,7 +172,7 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn new(
+    pub(crate) fn new(
         session: &'a Session,
         exec: &'a Exec,
         running: Running,
@@ -203,7 +199,8 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn attend(mut self, program: &str) -> Result<ExecOutcome> {
+    /// Sees to the box until it is gone.
+    pub(crate) fn attend(mut self, program: &str) -> Result<ExecOutcome> {
         while !self.turn()? {}
         self.drain();
         self.outcome(program)
@@ -323,7 +320,11 @@ impl<'a> Call<'a> {
         let (group, cpu) = self.running.wait();
         let wall = self.begun.elapsed();
         if let (None, Some((stage, errno))) = (self.verdict, self.failed) {
-            return Err(not_started(stage, errno, program));
+            let [_, stderr] = self.sinks.map(Sink::finish);
+            return Err(match stage {
+                Stage::Runtime => Error::RuntimeFailed { said: last_words(&stderr.kept) },
+                stage => not_started(stage, errno, program),
+            });
         }
         let oom_kills = group.oom_kills();
         let usage = Usage::of(self.session, self.limits)?;
@@ -361,6 +362,16 @@ pub(super) fn not_started(stage: Stage, errno: i32, program: &str) -> Error {
         }
         stage => setup(stage, errno),
     }
+}
+
+/// The end of what a runtime wrote, in one line that is safe to show.
+pub(crate) fn last_words(stderr: &[u8]) -> String {
+    const CHARACTERS_MAX: usize = 500;
+    let text = String::from_utf8_lossy(stderr);
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let line: Vec<char> = words.join(" ").chars().filter(|one| !one.is_control()).collect();
+    let begin = line.len().saturating_sub(CHARACTERS_MAX);
+    if line.is_empty() { "it said nothing".to_owned() } else { line[begin..].iter().collect() }
 }
 
 /// How the main process ended by itself, from its wait status; none means that init was killed with it.

@@ -33,7 +33,7 @@ const IOCTLS_DENIED: [u64; 2] = [0x5412, 0x541C];
 /// The filters in the order they must be installed.
 pub(crate) fn filters() -> Result<Vec<BpfProgram>, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let allowed = ALLOWED.iter().map(|number| (*number, Vec::new())).collect();
+    let allowed = ALLOWED.iter().map(|call| (call.number, Vec::new())).collect();
     Ok(vec![
         build(allowed, SeccompAction::Errno(libc::ENOSYS as u32), SeccompAction::Allow, arch)?,
         build(foreign_sockets()?, SeccompAction::Allow, SeccompAction::Errno(libc::EAFNOSUPPORT as u32), arch)?,
@@ -65,7 +65,7 @@ fn foreign_sockets() -> Result<Rules, BackendError> {
 }
 
 fn denied() -> Result<Rules, BackendError> {
-    let mut rules: Rules = DENIED.iter().map(|number| (*number, Vec::new())).collect();
+    let mut rules: Rules = DENIED.iter().map(|call| (call.number, Vec::new())).collect();
     let flags = NEW_NAMESPACE.iter().map(|flag| {
         let flag = *flag as u64;
         SeccompRule::new(vec![condition(0, SeccompCmpOp::MaskedEq(flag), flag)?])
@@ -88,8 +88,9 @@ mod tests {
     #[test]
     fn the_filters_compile_and_no_call_is_both_allowed_and_denied() {
         assert_eq!(filters().unwrap().len(), 3);
-        let both: Vec<_> = ALLOWED.iter().filter(|number| DENIED.contains(number)).collect();
-        assert_eq!(both, Vec::<&c_long>::new());
-        assert!(!ALLOWED.contains(&libc::SYS_clone3));
+        let both: Vec<_> = ALLOWED.iter().filter(|call| DENIED.contains(call)).collect();
+        assert_eq!(both, Vec::<&crate::engine::syscalls::Call>::new());
+        assert!(ALLOWED.iter().all(|call| call.number != libc::SYS_clone3));
+        assert!(DENIED.iter().any(|call| call.name() == "mount"));
     }
 }

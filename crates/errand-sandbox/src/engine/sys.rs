@@ -152,7 +152,21 @@ pub(crate) fn prctl(option: c_int, two: c_ulong, three: c_ulong) -> Result<(), E
 
 /// Makes every descriptor from `first` on close at exec.
 pub(crate) fn close_at_exec_from(first: RawFd) -> Result<(), Errno> {
-    check(call!(libc::SYS_close_range, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC)).map(drop)
+    match check(call!(libc::SYS_close_range, first, c_uint::MAX, CLOSE_RANGE_CLOEXEC)) {
+        // A kernel before 5.11, or one that gVisor plays: one by one, up to the greatest number there can be.
+        Err(libc::EINVAL | libc::ENOSYS) => {
+            let mut limit = [0u64; 2];
+            let none = std::ptr::null::<u64>();
+            check(call!(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, none, limit.as_mut_ptr()))?;
+            let [soft, _] = limit;
+            for fd in u64::from(first as c_uint)..soft {
+                // Most of these numbers are no descriptors.
+                let _ = check(call!(libc::SYS_fcntl, fd, libc::F_SETFD, libc::FD_CLOEXEC));
+            }
+            Ok(())
+        }
+        other => other.map(drop),
+    }
 }
 
 /// Closes all descriptors from `first` to `last`.

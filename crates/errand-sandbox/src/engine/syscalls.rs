@@ -2,10 +2,29 @@
 
 use libc::c_long;
 
+/// Names and numbers.
+macro_rules! calls {
+    ($($(#[$meta:meta])* libc::$name:ident,)*) => { &[$($(#[$meta])* Call { name: stringify!($name), number: libc::$name },)*] };
+}
+
+/// A system call.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Call {
+    name: &'static str,
+    pub(crate) number: c_long,
+}
+
+impl Call {
+    /// Its name, as the kernel and OCI runtimes have it.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name.trim_start_matches("SYS_")
+    }
+}
+
 /// What ordinary programs need: files, memory, processes, time, signals, sockets, and System V and POSIX IPC (whose
 /// namespace is the box's own).
 #[rustfmt::skip]
-pub(crate) const ALLOWED: &[c_long] = &[
+pub(crate) const ALLOWED: &[Call] = calls![
     libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_pread64,
     libc::SYS_pwrite64, libc::SYS_preadv, libc::SYS_pwritev, libc::SYS_preadv2,
     libc::SYS_pwritev2, libc::SYS_openat, libc::SYS_openat2, libc::SYS_close,
@@ -106,7 +125,7 @@ pub(crate) const ALLOWED: &[c_long] = &[
 /// What is known and refused: ways to new namespaces, mounts, other processes, the kernel's own settings, and the parts
 /// of the kernel with the longest record of holes.
 #[rustfmt::skip]
-pub(crate) const DENIED: &[c_long] = &[
+pub(crate) const DENIED: &[Call] = calls![
     libc::SYS_unshare, libc::SYS_setns, libc::SYS_mount, libc::SYS_umount2,
     libc::SYS_pivot_root, libc::SYS_chroot, libc::SYS_fsopen, libc::SYS_fsconfig,
     libc::SYS_fsmount, libc::SYS_fspick, libc::SYS_open_tree, libc::SYS_move_mount,

@@ -46,7 +46,8 @@ const GROUP: &str = "root:x:0:\nerrand:x:1000:\nnogroup:x:65534:\n";
 const HOSTS: &str = "127.0.0.1 localhost errand\n::1 localhost\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files\nservices: files\nprotocols: files\n";
 
-const READ_ONLY: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+/// Attributes of every part of the system that a box sees.
+pub(crate) const READ_ONLY: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 
 /// The host's side of the view, found once.
 #[derive(Debug, Clone)]
@@ -211,7 +212,7 @@ impl Root {
     }
 }
 
-fn system_tree(path: &Path, attr: u64) -> Tree {
+pub(crate) fn system_tree(path: &Path, attr: u64) -> Tree {
     Tree { source: c_string(path), identity: None, recursive: true, attr, fd: -1, _owned: None }
 }
 

@@ -6,6 +6,7 @@ mod calls;
 mod isolation;
 mod kernels;
 mod limits;
+mod oci;
 mod pool;
 mod runner;
 

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use libc::c_int;
 
-use super::{calls, files, identity, network, resources};
+use super::{calls, container, files, identity, network, resources};
 use crate::engine::sys::{self, Errno, call, check};
 
 /// What one attempt gave: a number, or the system's refusal.
@@ -45,11 +45,28 @@ pub(crate) struct Baits {
     pub(crate) socket: Vec<u8>,
     /// The runner's process id on the host.
     pub(crate) pid: i32,
+    /// Bytes that are more than the box's memory.
+    pub(crate) hog_bytes: u64,
+    /// In a container: the host's kernel, by which the box sees whether it has one of its own.
+    pub(crate) kernel: Option<Kernel>,
+}
+
+/// What tells one running kernel from another.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Kernel {
+    /// `/proc/sys/kernel/random/boot_id`, drawn at each start.
+    pub(crate) boot_id: String,
+    /// Release and build of `uname`.
+    pub(crate) release: String,
+    pub(crate) version: String,
 }
 
 /// All attempts; the number in the answer counts through them.
 pub(crate) const GROUPS: [&[Spec]; 6] =
     [identity::CHECKS, files::CHECKS, calls::CHECKS, network::CHECKS, resources::CHECKS, resources::HEAVY];
+
+/// Where the numbers of the checks begin that concern containers alone.
+pub(crate) const CONTAINER_FIRST: u16 = 1000;
 
 pub(crate) const ANSWER_BYTES: usize = 12;
 
@@ -75,6 +92,13 @@ pub(crate) fn run(baits: &Baits, control: RawFd) -> ! {
     // As a program executed in the box would be, so that `/proc/self` answers alike.
     let _ = sys::prctl(libc::PR_SET_DUMPABLE, 1, 0);
     sys::close(control);
+    if baits.kernel.is_some() {
+        for (index, spec) in (CONTAINER_FIRST..).zip(container::CHECKS) {
+            if sys::write_all(1, &encode(index, (spec.attempt)(baits))).is_err() {
+                sys::exit(1);
+            }
+        }
+    }
     let mut index: u16 = 0;
     for group in GROUPS {
         for spec in group {

@@ -3,11 +3,12 @@
 //! Isolation must pass whole. Two attempts concern quotas that a host may lack; they decide over the quota alone.
 
 mod calls;
+pub(crate) mod container;
 mod files;
 mod identity;
 pub(crate) mod inside;
 mod network;
-mod resources;
+pub(crate) mod resources;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -36,7 +37,7 @@ pub(crate) fn probe(engine: &Engine) -> Report {
     let elapsed_ms = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let answers = match attempt(engine) {
         Ok(answers) => answers,
-        Err(error) => return Report::unavailable(vec![explain(&error)], Vec::new(), elapsed_ms()),
+        Err(error) => return Report::unavailable(Tier::T1, vec![explain(&error)], Vec::new(), elapsed_ms()),
     };
     let checks = judge(&answers);
     let failed = checks.iter().filter(|check| !check.pass && quota_of(&check.id).is_none());
@@ -48,7 +49,7 @@ pub(crate) fn probe(engine: &Engine) -> Report {
 }
 
 /// The answers by number of the check.
-type Answers = BTreeMap<u16, Attempted>;
+pub(crate) type Answers = BTreeMap<u16, Attempted>;
 
 fn attempt(engine: &Engine) -> Result<Answers> {
     let place = Place::new()?;
@@ -57,7 +58,7 @@ fn attempt(engine: &Engine) -> Result<Answers> {
     let mut plan = engine.plan(&place.session, &[], "", &limits, Program::Probe(place.baits()?))?;
     wires.plug_into(&mut plan);
     let running = launch(&mut plan, wires, &engine.groups, &limits, place.session.host_ids())?;
-    let bytes = listen(&running);
+    let bytes = listen(&running, TIME_MAX);
     let failure = std::iter::from_fn(|| running.message()).find_map(|message| match message {
         Message::Failed(stage, errno) => Some(Error::Setup { stage: stage.text(), errno: text(errno) }),
         _ => None,
@@ -73,10 +74,10 @@ fn attempt(engine: &Engine) -> Result<Answers> {
 }
 
 /// Everything the box writes until it is gone or the time is up.
-fn listen(running: &Running) -> Vec<u8> {
+pub(crate) fn listen(running: &Running, patience: Duration) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut buffer = [0u8; 4096];
-    let end = Instant::now() + TIME_MAX;
+    let end = Instant::now() + patience;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let wait = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
@@ -100,7 +101,7 @@ fn judge(answers: &Answers) -> Vec<Check> {
     specs.zip(0u16..).map(|(spec, index)| check(spec, answers.get(&index).copied())).collect()
 }
 
-fn check(spec: &Spec, answer: Option<Attempted>) -> Check {
+pub(crate) fn check(spec: &Spec, answer: Option<Attempted>) -> Check {
     let found = match answer {
         None => "no answer".into(),
         Some(Ok(0)) if matches!(spec.expect, Expect::Refused(_)) => "it worked".into(),
@@ -116,7 +117,7 @@ fn check(spec: &Spec, answer: Option<Attempted>) -> Check {
     }
 }
 
-fn meets(expect: Expect, answer: Attempted) -> bool {
+pub(crate) fn meets(expect: Expect, answer: Attempted) -> bool {
     match (expect, answer) {
         (Expect::Refused(errnos), Err(errno)) => errnos.contains(&errno),
         (Expect::Value(wanted), Ok(value)) => value == wanted,
@@ -159,7 +160,7 @@ fn errno_name(errno: i32) -> String {
     known.iter().find(|(number, _)| *number == errno).map_or_else(|| text(errno), |(_, name)| (*name).into())
 }
 
-fn quota_of(id: &str) -> Option<&'static str> {
+pub(crate) fn quota_of(id: &str) -> Option<&'static str> {
     match id {
         resources::PROCESSES_ID => Some("processes"),
         resources::MEMORY_ID => Some("memory"),
@@ -168,7 +169,7 @@ fn quota_of(id: &str) -> Option<&'static str> {
 }
 
 /// A quota whose attempt was not stopped is absent, whatever the host promises.
-fn weakened(mut quotas: Quotas, checks: &[Check]) -> Quotas {
+pub(crate) fn weakened(mut quotas: Quotas, checks: &[Check]) -> Quotas {
     for check in checks.iter().filter(|check| !check.pass) {
         match quota_of(&check.id) {
             Some("processes") => quotas.processes = Strength::Absent,
@@ -180,7 +181,7 @@ fn weakened(mut quotas: Quotas, checks: &[Check]) -> Quotas {
 }
 
 /// In one line, why no box could be made, and what to look at.
-fn explain(error: &Error) -> String {
+pub(crate) fn explain(error: &Error) -> String {
     let hint = match error {
         Error::Setup { stage: "making its namespaces", .. } => {
             " (the host refuses user namespaces: see user.max_user_namespaces, kernel.unprivileged_userns_clone, \
@@ -197,9 +198,9 @@ fn explain(error: &Error) -> String {
 }
 
 /// The probe's own session, and baits beside it; all removed when dropped.
-struct Place {
+pub(crate) struct Place {
     folder: PathBuf,
-    session: Session,
+    pub(crate) session: Session,
     _tcp: TcpListener,
     port: u16,
     _unix: UnixListener,
@@ -207,7 +208,7 @@ struct Place {
 }
 
 impl Place {
-    fn new() -> Result<Place> {
+    pub(crate) fn new() -> Result<Place> {
         let folder = private_temporary()?;
         Place::within(&folder).inspect_err(|_| {
             let _ = std::fs::remove_dir_all(&folder);
@@ -228,13 +229,15 @@ impl Place {
         Ok(Place { folder: folder.into(), session, _tcp: tcp, port, _unix: unix, socket })
     }
 
-    fn baits(&self) -> Result<Baits> {
+    pub(crate) fn baits(&self) -> Result<Baits> {
         Ok(Baits {
             file: c_string(self.folder.join("bait")),
             neighbour: c_string(self.folder.join("neighbour")),
             port: self.port,
             socket: self.socket.clone(),
             pid: i32::try_from(std::process::id()).unwrap_or(i32::MAX),
+            hog_bytes: 2 * resources::limits().memory_bytes,
+            kernel: None,
         })
     }
 }

@@ -79,7 +79,12 @@ pub(crate) const HEAVY: &[Spec] = &[
         expect: Expect::Within(1, PROCESSES as i64),
         attempt: |_| fork_bomb(),
     },
-    Spec { id: MEMORY_ID, what: "memory beyond the quota", expect: Expect::Refused(&[ENOMEM]), attempt: |_| memory_hog() },
+    Spec {
+        id: MEMORY_ID,
+        what: "memory beyond the quota",
+        expect: Expect::Refused(&[ENOMEM]),
+        attempt: |baits| memory_hog(baits.hog_bytes),
+    },
 ];
 /// Decides over the quota of processes.
 pub(crate) const PROCESSES_ID: &str = "R01";
@@ -215,10 +220,10 @@ fn fork_bomb() -> Attempted {
     refused
 }
 
-/// A child touches twice the quota: refused, or killed for it, which counts as a refusal.
-fn memory_hog() -> Attempted {
+/// A child touches more than the quota: refused, or killed for it, which counts as a refusal.
+fn memory_hog(bytes: u64) -> Attempted {
     let status = in_child(|| {
-        let length = (2 * MEMORY) as usize;
+        let length = bytes as usize;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let none = std::ptr::null_mut::<u8>();
         let Ok(address) = check(call!(libc::SYS_mmap, none, length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0))
