@@ -1,8 +1,12 @@
 //! `sandbox-runner doctor`: each tier's probe, and how to get what is missing.
 
-use errand_sandbox::{Engine, EngineConfig, Report, repairs};
+use errand_sandbox::{Engine, EngineConfig, Inside, OciConfig, OciEngine, Report, Tier, repairs};
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// The command by which this program becomes the first process of a box.
+pub(crate) const INSIDE: &str = "inside-box";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -12,29 +16,56 @@ pub(crate) struct Args {
     /// Where to look for interpreters that the system lacks
     #[arg(long, env = "PATH", hide_env_values = true, value_name = "FOLDERS")]
     search_path: Option<std::ffi::OsString>,
+    /// Probe tier T2 as well, with this OCI runtime (crun, runc, runsc or the like)
+    #[arg(long, value_name = "FILE")]
+    runtime: Option<PathBuf>,
+    /// An option of the runtime, for example --runtime-flag=--platform=kvm; may be repeated
+    #[arg(long, value_name = "OPTION", requires = "runtime", allow_hyphen_values = true)]
+    runtime_flag: Vec<String>,
+    /// Let tier T2 use a runtime whose boxes run on the host's kernel
+    #[arg(long, requires = "runtime")]
+    allow_shared_kernel: bool,
 }
 
 pub(crate) fn doctor(args: &Args) -> ExitCode {
     let config = EngineConfig { search_path: args.search_path.clone(), ..EngineConfig::default() };
-    let report = Engine::probe(&config);
-    let text = if args.json { json(&report) } else { report.to_string() + &advice(&report) };
-    // A reader that has seen enough is no error.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    if report.available { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let mut reports = vec![Engine::probe(&config)];
+    reports.extend(args.runtime.as_deref().map(|runtime| OciEngine::probe(&containers(args, config, runtime))));
+    for report in &reports {
+        let text = if args.json { json(report) } else { report.to_string() + &advice(report) };
+        // A reader that has seen enough is no error.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+    if reports.iter().all(|report| report.available) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn containers(args: &Args, boxes: EngineConfig, runtime: &Path) -> OciConfig {
+    // Without the place of this program the probe says that there is none.
+    let program = std::env::current_exe().unwrap_or_default();
+    OciConfig {
+        boxes,
+        runtime: runtime.into(),
+        kind: None,
+        flags: args.runtime_flag.clone(),
+        inside: Inside { program, arguments: vec![INSIDE.to_owned()] },
+        allow_shared_kernel: args.allow_shared_kernel,
+    }
+}
+
+/// How to get the tier, where that is known.
+fn missing(report: &Report) -> Vec<String> {
+    if report.available || report.tier != Tier::T1 { Vec::new() } else { repairs() }
 }
 
 fn json(report: &Report) -> String {
     // Plain data with text keys, so writing it cannot fail.
     let mut value = serde_json::to_value(report).unwrap_or_default();
     if let Some(object) = value.as_object_mut() {
-        object.insert("repairs".to_owned(), if report.available { Vec::new() } else { repairs() }.into());
+        object.insert("repairs".to_owned(), missing(report).into());
     }
     format!("{value}\n")
 }
 
 fn advice(report: &Report) -> String {
-    if report.available {
-        return String::new();
-    }
-    repairs().iter().map(|line| format!("  to get it: {line}\n")).collect()
+    missing(report).iter().map(|line| format!("  to get it: {line}\n")).collect()
 }

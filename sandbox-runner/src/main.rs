@@ -16,12 +16,16 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Try to get out of a box of each tier, and tell which tiers this host can offer, how quotas hold, and how to get
-    /// what is missing; exit status 1 if there is no tier for code
+    /// what is missing; exit status 1 if one of them is not offered
     Doctor(doctor::Args),
+    /// What this program is in a box of an OCI runtime
+    #[command(hide = true, name = doctor::INSIDE)]
+    Inside,
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Inside => errand_sandbox::run_inside_box(),
     }
 }

@@ -34,3 +34,24 @@ fn doctor_speaks_to_people_too() {
     assert!(text.starts_with("sandbox tier t1: "), "{text}");
     assert!(text.contains("quotas: memory "), "{text}");
 }
+
+#[test]
+fn doctor_probes_a_configured_runtime_and_refuses_what_is_none() {
+    let told = |arguments: &[&str]| {
+        let output = doctor(arguments);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let reports: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(reports.len(), 2, "{text}");
+        (output.status.code(), reports)
+    };
+    let (code, reports) = told(&["--json", "--runtime", "/no/such/runtime"]);
+    assert_eq!((code, &reports[1]["tier"], &reports[1]["available"]), (Some(1), &"t2".into(), &false.into()));
+    assert_ne!(reports[1]["reasons"].as_array().unwrap().len(), 0);
+    for runtime in ["/usr/bin/runsc", "/usr/bin/crun"].into_iter().filter(|path| std::path::Path::new(path).exists()) {
+        let (_, reports) = told(&["--json", "--runtime", runtime, "--allow-shared-kernel"]);
+        let failed: Vec<_> =
+            reports[1]["checks"].as_array().unwrap().iter().filter(|check| check["pass"] == false).collect();
+        assert!(failed.is_empty(), "{runtime}: {failed:?}");
+    }
+    assert_eq!(doctor(&["--allow-shared-kernel"]).status.code(), Some(2), "it says nothing without a runtime");
+}
