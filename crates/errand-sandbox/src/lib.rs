@@ -1,4 +1,5 @@
-//! The first half of the runner: boxes of Linux namespaces (tier T1) or of an OCI runtime (tier T2), the sessions they work in, and snapshots of their files.
+//! The first half of the runner: boxes of Linux namespaces (tier T1) or of an OCI runtime (tier T2), the sessions they work
+//! in, and snapshots of their files.
 //!
 //! Reading order:
 //! - [`Isolation`], [`Tiers`]: what every tier offers, and the choice among them, which never goes below what is asked for.
@@ -57,7 +58,7 @@ pub use isolation::{Isolation, Tiers};
 pub use kernel::{Cell, CellEnd, CellOutcome, Language};
 pub use limits::Limits;
 #[cfg(target_os = "linux")]
-pub use oci::{OciEngine, run_inside_box};
+pub use oci::{Defence, OciEngine, run_inside_box};
 #[cfg(target_os = "linux")]
 pub use pool::{Claimed, Pool, PoolConfig, PoolStats};
 pub use repairs::repairs;

@@ -18,7 +18,7 @@ mod spawner;
 pub(crate) mod sys;
 pub(crate) mod syscalls;
 pub(crate) mod view;
-mod watch;
+pub(crate) mod watch;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};

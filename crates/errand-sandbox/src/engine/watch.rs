@@ -96,7 +96,7 @@ impl<'a> Watch<'a> {
 }
 
 /// All processes of a box but init; orphans in a box are init's children, so none is missed.
-fn descendants(init: i32) -> Vec<i32> {
+pub(crate) fn descendants(init: i32) -> Vec<i32> {
     let mut all = children(init);
     let mut next = 0;
     while let Some(pid) = all.get(next) {

@@ -10,6 +10,7 @@ mod guard;
 mod inside;
 mod job;
 mod probe;
+mod rehearse;
 mod spec;
 
 use std::os::unix::fs::PermissionsExt;
@@ -30,6 +31,7 @@ use crate::limits::Limits;
 use crate::report::{Quotas, Report, Strength};
 use crate::session::{Session, owner, paths};
 pub use inside::run_inside_box;
+pub use rehearse::Defence;
 
 /// What the bundle takes beside the code of a call: its small files and the runtime's state.
 const BUNDLE_BYTES: u64 = 24 << 20;
@@ -42,6 +44,8 @@ pub struct OciEngine {
     config: OciConfig,
     kind: RuntimeKind,
     report: Report,
+    /// Left out on purpose, to see that the probe notices; never for a box of a call.
+    missing: Option<Defence>,
 }
 
 impl OciEngine {
@@ -67,6 +71,14 @@ impl OciEngine {
     pub fn probe(config: &OciConfig) -> Report {
         match OciEngine::prepare(config) {
             Ok(engine) => probe::probe(&engine),
+            Err(reason) => Report::unavailable(Tier::T2, vec![reason], Vec::new(), 0),
+        }
+    }
+
+    /// Probes the runtime with one defence left out, which the report must tell. Nothing is offered by it.
+    pub fn rehearse(config: &OciConfig, missing: Defence) -> Report {
+        match OciEngine::prepare(config) {
+            Ok(engine) => probe::probe(&OciEngine { missing: Some(missing), ..engine }),
             Err(reason) => Report::unavailable(Tier::T2, vec![reason], Vec::new(), 0),
         }
     }
@@ -98,7 +110,7 @@ impl OciEngine {
         owner::private_folder(Path::new(&*place)).map_err(|e| format!("{place} cannot be used for bundles: {e}"))?;
         let kind = config.kind.unwrap_or_else(|| RuntimeKind::of(&config.runtime));
         let report = Report::unavailable(Tier::T2, vec!["not probed".into()], Vec::new(), 0);
-        Ok(OciEngine { host: Engine::prepare(&config.boxes)?, config: config.clone(), kind, report })
+        Ok(OciEngine { host: Engine::prepare(&config.boxes)?, config: config.clone(), kind, report, missing: None })
     }
 
     /// Runs something in a fresh box over the session's workspace; returns when every process of the box and of the runtime
@@ -151,7 +163,10 @@ impl OciEngine {
         let job = serde_json::to_vec(job).map_err(text)?;
         let room = CELL_BYTES_MAX as u64 + BUNDLE_BYTES;
         let facts = bundle::Facts { host_ids, inside: &self.config.inside, rlimits: &view.rlimits, job };
-        let bundle::Bundle { mut trees, mut steps, spec } = bundle::bundle(view.trees, view.steps, facts);
+        let bundle::Bundle { mut trees, mut steps, mut spec } = bundle::bundle(view.trees, view.steps, facts);
+        if let Some(missing) = self.missing {
+            missing.leave_out(&mut spec);
+        }
         steps.push(Step::File(c_string("config.json"), serde_json::to_vec(&spec).map_err(text)?));
         trees =
             trees.into_iter().map(|tree| if tree.fd < 0 { clone_tree(tree) } else { Ok(tree) }).collect::<Result<_>>()?;

@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use super::job::Job;
 use super::{OciEngine, allowances};
+use crate::config::RuntimeKind;
 use crate::engine::plan::Message;
 use crate::engine::probe::inside::{ANSWER_BYTES, CONTAINER_FIRST, GROUPS, Kernel, decode};
 use crate::engine::probe::{Answers, Place, check, container, explain, listen, quota_of, resources, weakened};
 use crate::engine::run::last_words;
+use crate::engine::watch::descendants;
 use crate::error::{Error, Result, Tier};
 use crate::exec::WORKSPACE_DIR;
 use crate::report::{Check, Report, Strength};
@@ -19,12 +21,13 @@ const TIME_MAX: Duration = Duration::from_secs(30);
 pub(crate) fn probe(engine: &OciEngine) -> Report {
     let begun = Instant::now();
     let elapsed_ms = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let answers = match attempt(engine) {
+    let (answers, ids) = match attempt(engine) {
         Ok(answers) => answers,
         Err(error) => return Report::unavailable(Tier::T2, vec![explain(&error)], Vec::new(), elapsed_ms()),
     };
     let shared = answers.get(&CONTAINER_FIRST) != Some(&Ok(0));
     let mut checks = judge(&answers, shared);
+    checks.push(host_ids(ids, engine.kind == RuntimeKind::Other && !shared));
     if shared && engine.config.allow_shared_kernel {
         allow(&mut checks);
     }
@@ -38,7 +41,7 @@ pub(crate) fn probe(engine: &OciEngine) -> Report {
     Report { tier: Tier::T2, available: reasons.is_empty(), reasons, quotas, checks, elapsed_ms: elapsed_ms() }
 }
 
-fn attempt(engine: &OciEngine) -> Result<Answers> {
+fn attempt(engine: &OciEngine) -> Result<(Answers, Ids)> {
     let place = Place::new()?;
     let limits = resources::limits();
     let (around, _) = engine.overhead();
@@ -53,7 +56,12 @@ fn attempt(engine: &OciEngine) -> Result<Answers> {
         probe: Some(baits.into()),
     };
     let running = engine.begin(&place.session, &[], &limits, None, &job)?;
-    let bytes = listen(&running, TIME_MAX);
+    let mut ids = Ids::default();
+    let bytes = listen(&running, TIME_MAX, &mut || {
+        if ids.namespaces == 0 {
+            ids = Ids::of(running.init_pid());
+        }
+    });
     let failed = std::iter::from_fn(|| running.message()).any(|message| matches!(message, Message::Failed(..)));
     let said = last_output(&running);
     running.kill();
@@ -68,7 +76,53 @@ fn attempt(engine: &OciEngine) -> Result<Answers> {
         let last = u16::try_from(GROUPS.iter().map(|group| group.len()).sum::<usize>() - 1).unwrap_or(u16::MAX);
         answers.entry(last).or_insert(Err(libc::ENOMEM));
     }
-    Ok(answers)
+    Ok((answers, ids))
+}
+
+/// What the host sees of the ids of a box: whatever its own kernel tells it, this is what it may do here.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ids {
+    /// Processes in user namespaces other than the runner's.
+    namespaces: usize,
+    /// Those among them that are the host's root by one of their ids.
+    roots: usize,
+}
+
+impl Ids {
+    fn of(guard: i32) -> Ids {
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+        let own = namespace("self");
+        let mut ids = Ids::default();
+        for pid in descendants(guard).into_iter().map(|pid| pid.to_string()) {
+            if namespace(&pid).is_none_or(|its| Some(its) == own) {
+                continue;
+            }
+            let maps = ["uid_map", "gid_map"].map(|map| std::fs::read_to_string(format!("/proc/{pid}/{map}")));
+            // One that has ended meanwhile tells nothing; it is the namespace of others as well.
+            let [Ok(uids), Ok(gids)] = maps else { continue };
+            ids.namespaces += 1;
+            ids.roots += usize::from(has_root(&uids) || has_root(&gids));
+        }
+        ids
+    }
+}
+
+/// Whether one of the outer ranges begins at 0.
+fn has_root(map: &str) -> bool {
+    map.lines().any(|line| line.split_ascii_whitespace().nth(1) == Some("0"))
+}
+
+fn host_ids(ids: Ids, is_machine: bool) -> Check {
+    let pass = ids.namespaces > 0 && ids.roots == 0;
+    let found = format!("{} of {}", ids.roots, ids.namespaces);
+    let expected = if is_machine { "0, or so: the border is that of a virtual machine" } else { "0 of at least 1" };
+    Check {
+        id: "O03".into(),
+        what: "processes of the box that are the host's root by an id".into(),
+        expected: expected.into(),
+        found,
+        pass: pass || is_machine,
+    }
 }
 
 /// What the runtime wrote to its standard error.
@@ -118,5 +172,20 @@ fn allow(checks: &mut [Check]) {
     for check in checks.iter_mut().filter(|check| check.id == container::KERNEL_ID && check.found == "1") {
         check.pass = true;
         "0 or 1: a shared kernel is allowed by the configuration".clone_into(&mut check.expected);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_root_is_found_in_a_map_and_a_box_without_a_namespace_is_refused() {
+        assert!(has_root("         0          0 4294967295\n"));
+        assert!(has_root("1000 70000 1\n0 0 1\n"));
+        assert!(!has_root("0 70001 1\n1000 70000 1\n"));
+        let pass = |namespaces, roots, is_machine| host_ids(Ids { namespaces, roots }, is_machine).pass;
+        assert!(pass(2, 0, false) && pass(0, 0, true));
+        assert!(!pass(2, 1, false) && !pass(0, 0, false));
     }
 }

@@ -1,16 +1,14 @@
 //! Real containers of the OCI runtimes of this machine; one that is missing is skipped, and said so.
 
-use std::io::{BufRead, BufReader};
+mod killed;
+mod refused;
+
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use errand_sandbox::{
-    CancelToken, Error, Exec, ExecOutcome, Exit, Inside, Limits, OciConfig, OciEngine, Session, Sessions, Strength,
+    CancelToken, Exec, ExecOutcome, Exit, Inside, Limits, OciConfig, OciEngine, Session, Sessions, Strength,
 };
-
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 const MIB: u64 = 1 << 20;
 /// Where Debian puts them.
@@ -221,68 +219,6 @@ fn the_host_is_out_of_reach_and_left_as_it_was() {
     }
 }
 
-const ROOT: &str = "ERRAND_SANDBOX_TEST_OCI_ROOT";
-const RUNTIME: &str = "ERRAND_SANDBOX_TEST_OCI_RUNTIME";
-const UP: &str = "the box is up";
-
-/// Not a test by itself: the runner that the test below kills.
-#[test]
-#[expect(clippy::disallowed_methods, reason = "how the test below talks to the copy of itself that it starts")]
-fn oci_runner_to_be_killed() {
-    let (Some(root), Some(runtime)) = (std::env::var_os(ROOT), std::env::var_os(RUNTIME)) else { return };
-    let engine = OciEngine::start(&config(runtime.to_str().unwrap())).unwrap();
-    let session = Sessions::at(root).unwrap().create("doomed").unwrap();
-    let mut exec = Exec::shell("(setsid nohup sleep 1000 >/dev/null 2>&1 &); echo up; exec sleep 1000");
-    exec.on_output = Some(Box::new(|_, _| println!("\n{UP}")));
-    let outcome = engine.run(&session, exec).unwrap();
-    panic!("the box ended by itself: {outcome:?}");
-}
-
-#[test]
-fn a_killed_runner_leaves_no_process_no_mount_and_no_file() {
-    for world in worlds() {
-        let mut runner = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "oci::oci_runner_to_be_killed", "--nocapture"])
-            .env(ROOT, world.root.path().join("killed"))
-            .env(RUNTIME, world.name)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(runner.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap() == UP), "{}: the box did not start", world.name);
-        let below = descendants(runner.id());
-        // The guard, the runtime, the box's first process and what it runs; gVisor has no process for each of the last.
-        assert!(below.len() >= 3, "{}: {below:?}", world.name);
-        let watched: Vec<_> = below.iter().filter_map(|pid| pidfd_open(*pid, PidfdFlags::empty()).ok()).collect();
-        assert_eq!(watched.len(), below.len(), "{}", world.name);
-        runner.kill().unwrap();
-        runner.wait().unwrap();
-        for (process, pid) in watched.iter().zip(below) {
-            let patience = Timespec { tv_sec: 30, tv_nsec: 0 };
-            let gone = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&patience)).unwrap();
-            assert_eq!(gone, 1, "{}: process {pid:?} is still there", world.name);
-        }
-        assert_eq!(std::fs::read_dir("/run/errand-oci").unwrap().count(), 0, "{} leaves something behind", world.name);
-    }
-}
-
-fn descendants(top: u32) -> Vec<Pid> {
-    let children = |pid: i32| {
-        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-        let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
-        lists
-            .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>())
-            .collect::<Vec<_>>()
-    };
-    let mut all = children(top as i32);
-    let mut next = 0;
-    while let Some(pid) = all.get(next) {
-        all.extend(children(*pid));
-        next += 1;
-    }
-    all.into_iter().filter_map(Pid::from_raw).collect()
-}
-
 fn mounts() -> usize {
     std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|line| line.contains("errand")).count()
 }
@@ -292,37 +228,4 @@ fn groups() -> usize {
     let tops = ["/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"];
     let names = tops.iter().flat_map(std::fs::read_dir).flatten().flatten().map(|entry| entry.file_name());
     names.filter(|name| name.to_string_lossy().starts_with(&format!("errand-{}-", std::process::id()))).count()
-}
-
-#[test]
-fn a_runtime_that_is_none_or_fails_is_never_offered() {
-    let reason = |change: fn(&mut OciConfig)| {
-        let mut config = config("/usr/bin/crun");
-        change(&mut config);
-        let report = OciEngine::probe(&config);
-        assert!(!report.available && report.quotas.list().iter().all(|(_, strength)| *strength == Strength::Absent));
-        let Error::TierUnavailable { reasons, .. } = OciEngine::start(&config).unwrap_err() else { panic!("another error") };
-        assert_eq!(reasons.len(), 1, "{reasons:?}");
-        reasons.concat()
-    };
-    let relative = reason(|config| config.runtime = "crun".into());
-    if relative.contains("as root") {
-        println!("skipped: {relative}");
-        return;
-    }
-    assert!(relative.contains("absolute path"), "{relative}");
-    assert!(reason(|config| config.runtime = "/no/such/runtime".into()).contains("cannot be examined"));
-    assert!(reason(|config| config.runtime = "/etc/passwd".into()).contains("no executable"));
-    assert!(reason(|config| config.inside.program = "/no/such/program".into()).contains("first process"));
-    assert!(reason(|config| config.flags = vec!["a\0b".into()]).contains("NUL"));
-    assert!(reason(|config| config.runtime = "/bin/true".into()).contains("did not start the box"));
-    assert!(reason(|config| config.inside.program = "/bin/true".into()).contains("did not start the box"));
-    assert!(reason(|config| config.flags = vec!["run".into()]).contains("no option"));
-    assert!(reason(|config| config.flags = vec!["--no-such-option=1".into()]).contains("did not start the box"));
-    let script = tempfile::tempdir().unwrap();
-    let path = script.path().join("runtime");
-    std::fs::write(&path, "#!/bin/sh\necho 'told\twhy' >&2\nexit 3\n").unwrap();
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let told = OciEngine::probe(&config(path.to_str().unwrap())).reasons.concat();
-    assert!(told.contains("did not start the box (told why)"), "{told}");
 }

@@ -58,7 +58,7 @@ fn attempt(engine: &Engine) -> Result<Answers> {
     let mut plan = engine.plan(&place.session, &[], "", &limits, Program::Probe(place.baits()?))?;
     wires.plug_into(&mut plan);
     let running = launch(&mut plan, wires, &engine.groups, &limits, place.session.host_ids())?;
-    let bytes = listen(&running, TIME_MAX);
+    let bytes = listen(&running, TIME_MAX, &mut || ());
     let failure = std::iter::from_fn(|| running.message()).find_map(|message| match message {
         Message::Failed(stage, errno) => Some(Error::Setup { stage: stage.text(), errno: text(errno) }),
         _ => None,
@@ -73,8 +73,8 @@ fn attempt(engine: &Engine) -> Result<Answers> {
     }
 }
 
-/// Everything the box writes until it is gone or the time is up.
-pub(crate) fn listen(running: &Running, patience: Duration) -> Vec<u8> {
+/// Everything the box writes until it is gone or the time is up; looks at it each time that more has come.
+pub(crate) fn listen(running: &Running, patience: Duration, look: &mut dyn FnMut()) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut buffer = [0u8; 4096];
     let end = Instant::now() + patience;
@@ -89,6 +89,7 @@ pub(crate) fn listen(running: &Running, patience: Duration) -> Vec<u8> {
                 break;
             }
             bytes.extend_from_slice(&buffer[..count]);
+            look();
         }
         if gone {
             return bytes;
