@@ -219,6 +219,25 @@ fn the_host_is_out_of_reach_and_left_as_it_was() {
     }
 }
 
+#[test]
+fn calls_run_side_by_side() {
+    for world in worlds() {
+        std::thread::scope(|scope| {
+            let call = |number| {
+                scope.spawn({
+                    let world = &world;
+                    move || world.prints(&format!("echo {number} | tee {number}"))
+                })
+            };
+            let calls: Vec<_> = (0..6).map(call).collect();
+            for (number, call) in calls.into_iter().enumerate() {
+                assert_eq!(call.join().unwrap(), format!("{number}\n"), "{}", world.name);
+            }
+        });
+        assert_eq!(world.prints("echo *"), "0 1 2 3 4 5\n", "{}", world.name);
+    }
+}
+
 fn mounts() -> usize {
     std::fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|line| line.contains("errand")).count()
 }

@@ -31,6 +31,9 @@ use inside::{ANSWER_BYTES, Attempted, Baits, Expect, GROUPS, Spec};
 /// The whole probe must be over by then.
 const TIME_MAX: Duration = Duration::from_secs(3);
 
+/// More than all answers together.
+const ANSWERS_BYTES_MAX: usize = 64 << 10;
+
 /// Makes a box and tries to break out of it.
 pub(crate) fn probe(engine: &Engine) -> Report {
     let begun = Instant::now();
@@ -88,7 +91,9 @@ pub(crate) fn listen(running: &Running, patience: Duration, look: &mut dyn FnMut
             if count == 0 {
                 break;
             }
-            bytes.extend_from_slice(&buffer[..count]);
+            // Only a runtime that is none writes more than the answers.
+            let room = ANSWERS_BYTES_MAX - bytes.len();
+            bytes.extend_from_slice(&buffer[..count.min(room)]);
             look();
         }
         if gone {

@@ -35,6 +35,9 @@ fn a_runtime_that_is_none_or_fails_is_never_offered() {
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let told = OciEngine::probe(&config(path.to_str().unwrap())).reasons.concat();
     assert!(told.contains("did not start the box (told why)"), "{told}");
+    // One that answers with noise is no box either, however much of it there is.
+    std::fs::write(&path, "#!/bin/sh\nexec head -c 10000000 /dev/zero\n").unwrap();
+    assert!(!OciEngine::probe(&config(path.to_str().unwrap())).available);
 }
 
 #[test]
