@@ -183,6 +183,17 @@ pub enum Error {
         /// Its error.
         source: std::io::Error,
     },
+    /// A worker of tier T0 said something that no worker of ours says, or left without a word.
+    #[error(
+        "a worker of tier t0 is broken: {reason}; it was ended, try again, and check that the worker program is this version's"
+    )]
+    ScriptWorker {
+        /// What it did.
+        reason: &'static str,
+    },
+    /// The live interpreter is gone.
+    #[error("the interpreter of this session is gone, and its variables with it: start another and run the cells again")]
+    ScriptLost,
     /// The system refused an operation on the host's side.
     #[error("{action} failed on {path:?}")]
     Io {
@@ -219,6 +230,8 @@ impl Error {
             Error::ManifestRefused { .. } => "sandbox_manifest_refused",
             Error::Chunk { .. } => "sandbox_chunk",
             Error::Store { .. } => "sandbox_store",
+            Error::ScriptWorker { .. } => "sandbox_script_worker",
+            Error::ScriptLost => "sandbox_script_lost",
             Error::Io { .. } => "sandbox_io",
         }
     }

@@ -10,6 +10,7 @@
 //! - [`Pool`]: kernels made ahead, over sessions that belong to nobody yet.
 //! - [`Sessions`], [`Session`]: a folder per session; files go in and out without ever following what a box planted.
 //! - [`Snapshot`], [`Manifest`], [`ChunkStore`]: what a workspace holds, content-addressed, and back again.
+//! - [`t0`] (feature `t0`): Python in an interpreter with limits, in a worker process, on any system.
 //! - [`Error`] and [`Tier`].
 //!
 //! Every call gets a fresh box; only the workspace lives on between calls. Everything blocks: from asynchronous code, call
@@ -44,6 +45,8 @@ mod report;
 #[cfg(target_os = "linux")]
 mod session;
 mod snapshot;
+#[cfg(feature = "t0")]
+pub mod t0;
 
 #[cfg(not(target_os = "linux"))]
 pub use absent::{Engine, Kernel, OciEngine, Session, Sessions, run_inside_box};

@@ -9,6 +9,8 @@ mod limits;
 mod oci;
 mod pool;
 mod runner;
+#[cfg(feature = "t0")]
+mod t0;
 
 use std::sync::{Arc, LazyLock};
 
