@@ -89,6 +89,10 @@ pub(crate) enum Command {
     /// Carry out many runs and tell what they cost, for `cargo xtask bench`
     #[command(hide = true)]
     Bench(RunOptions),
+    /// Be a worker of the sandbox's tier T0, for a process of Errand that speaks with it
+    #[cfg(feature = "t0")]
+    #[command(hide = true)]
+    T0Worker,
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the man page
@@ -403,11 +407,24 @@ pub(crate) enum SandboxCommand {
     Shell(SandboxShell),
     /// List the files of a session, print one, or put one in
     Files(SandboxFiles),
+    /// Run a small Python script in the interpreter of tier T0, which works on any system and sees no files
+    #[cfg(feature = "t0")]
+    Script(SandboxScript),
     /// Remove a session with all its files
     Kill {
         /// The session
         id: String,
     },
+}
+
+#[cfg(feature = "t0")]
+#[derive(Debug, Args)]
+pub(crate) struct SandboxScript {
+    /// The script, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) limits: SandboxLimits,
 }
 
 #[derive(Debug, Args)]

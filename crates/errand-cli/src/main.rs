@@ -39,11 +39,21 @@ use error::{Error, Exit};
 use std::io::Write;
 use std::process::ExitCode;
 
+/// Counts where this process is a worker of tier T0, and passes on everywhere else.
+#[cfg(feature = "t0")]
+#[global_allocator]
+static ALLOCATOR: errand_sandbox::t0::CountingAllocator = errand_sandbox::t0::CountingAllocator;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refused(&error),
     };
+    // Before any thread: what a worker does not have it cannot lose.
+    #[cfg(feature = "t0")]
+    if matches!(cli.command, Command::T0Worker) {
+        return errand_sandbox::t0::worker();
+    }
     logging::start(cli.global.verbose);
     let ended = run(cli).and_then(|exit| match view::is_output_lost() {
         true => Err(Error::new("output_failed", "standard output could not be written; what was done is kept".to_owned())),

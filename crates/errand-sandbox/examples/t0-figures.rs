@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "in the pause the next worker is made ready, as between real calls")]
 fn figures() -> Result<(), Box<dyn std::error::Error>> {
     let config = ScriptConfig::new(std::env::current_exe()?, ["worker"]);
     let engine = ScriptEngine::start(config)?;

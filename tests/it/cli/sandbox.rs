@@ -88,3 +88,26 @@ fn cells_from_a_pipe_are_run_and_told() {
     let told: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((ended.code, told["end"].as_str()), (Some(1), Some("interrupted")));
 }
+
+/// Tier T0: its workers are the binary itself, and no session is needed.
+#[test]
+fn a_script_runs_without_a_box() {
+    let user = User::new();
+    let write = |name: &str, code: &str| std::fs::write(user.path(name), code).unwrap();
+    let ended = given(&user, "import json\nprint(json.dumps({'n': 6 * 7}))", &["sandbox", "script", "-"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "{\"n\": 42}\n"), "{ended:#?}");
+    write("bad.py", "x = 1\nopen('/etc/passwd')");
+    let ended = user.expect(1, &["sandbox", "script", "bad.py"]);
+    assert!(ended.stderr.contains("line 2") && ended.stderr.contains("PermissionError: tier t0 has no files"), "{ended:#?}");
+    write("loop.py", "while True:\n    pass");
+    let told = user.json(1, &["sandbox", "script", "loop.py", "--timeout", "300ms"]).remove(0);
+    assert_eq!(told["exit"], "timed_out", "{told}");
+    write("bomb.py", "x = 'ab'\nwhile True:\n    x += x");
+    let told = user.json(1, &["sandbox", "script", "bomb.py", "--memory", "32"]).remove(0);
+    assert_eq!(told["exit"], "out_of_memory", "{told}");
+    std::fs::write(user.path("long.py"), vec![b'#'; 2 << 20]).unwrap();
+    user.refused(2, "sandbox_exec_refused", &["sandbox", "script", "long.py"]);
+    user.refused(2, "task_not_text", &["sandbox", "script", "none.py"]);
+    let doctor = user.errand(&["--json", "doctor"]).json().remove(0);
+    assert_eq!(doctor["scripts"]["available"], true, "{}", doctor["scripts"]);
+}

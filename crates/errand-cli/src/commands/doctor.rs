@@ -25,6 +25,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
     let boxes = tokio::task::spawn_blocking(move || probe(&engine));
     let (report, interpreters) =
         boxes.await.map_err(|error| Error::new("engine_stopped", format!("the probe ended by itself: {error}")))?;
+    let scripts = scripts().await?;
     let data = data(&config);
     let model = model(&config).await;
     let space = space(&config.data);
@@ -37,6 +38,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
             "settings": config.file.as_deref().map(text::path),
             "sandbox": report,
             "interpreters": interpreters,
+            "scripts": scripts,
             "model": model.as_ref().map(Model::json).unwrap_or_else(|error| json!({"error": error.code, "message": error.message})),
         }));
         return Ok(if is_fine { Exit::Done } else { Exit::Failed });
@@ -54,6 +56,9 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
     ));
     print(&format!("model         {}", model.as_ref().map_or_else(|error| format!("none: {}", error.message), Model::told)));
     sandbox(&report, &interpreters);
+    if let Some(report) = &scripts {
+        told_scripts(report);
+    }
     Ok(if is_fine { Exit::Done } else { Exit::Failed })
 }
 
@@ -63,6 +68,29 @@ fn probe(config: &EngineConfig) -> (Report, Vec<Interpreter>) {
     match Engine::start(config) {
         Ok(engine) => (engine.report().clone(), engine.interpreters().to_vec()),
         Err(_) => (Engine::probe(config), Vec::new()),
+    }
+}
+
+/// What the probe of tier T0 finds, where this program has that tier.
+#[cfg(feature = "t0")]
+async fn scripts() -> Result<Option<Report>, Error> {
+    let config = super::sandbox::script::worker()?;
+    let probe = tokio::task::spawn_blocking(move || errand_sandbox::t0::ScriptEngine::probe(&config));
+    let ended = |error| Error::new("engine_stopped", format!("the probe ended by itself: {error}"));
+    Ok(Some(probe.await.map_err(ended)?))
+}
+
+#[cfg(not(feature = "t0"))]
+async fn scripts() -> Result<Option<Report>, Error> {
+    Ok(None)
+}
+
+fn told_scripts(report: &Report) {
+    let (passed, all) = (report.passed(), report.checks.len());
+    let verdict = if report.available { "ready" } else { "not available" };
+    print(&format!("scripts       T0 {verdict}: {passed} of {all} checks passed in {} ms", report.elapsed_ms));
+    for check in report.checks.iter().filter(|check| !check.pass) {
+        print(&failed(check));
     }
 }
 

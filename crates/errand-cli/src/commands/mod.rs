@@ -56,6 +56,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Doctor => doctor::doctor(&context).await,
         Command::Models(args) => models::models(&context, args).await,
         Command::Demo(args) => demo::demo(&context, args).await,
+        #[cfg(feature = "t0")]
+        Command::T0Worker => Ok(Exit::Done),
         Command::Completions(_) | Command::Man => Ok(Exit::Done),
     }
 }

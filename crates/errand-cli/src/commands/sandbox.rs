@@ -1,6 +1,9 @@
 //! `errand sandbox`: boxes by hand. A session is a workspace that stays until it is killed; each command gets a fresh box
 //! over it, `shell` one that stays as long as it runs.
 
+#[cfg(feature = "t0")]
+pub(super) mod script;
+
 use super::Context;
 use crate::args::{Sandbox, SandboxCommand, SandboxExec, SandboxFiles, SandboxLimits, SandboxShell};
 use crate::config::{self, Config};
@@ -30,6 +33,12 @@ const CODE_BYTES_MAX: u64 = 9 << 20;
 
 /// `errand sandbox`.
 pub(super) async fn sandbox(context: &Context, args: Sandbox) -> Result<Exit, Error> {
+    #[cfg(feature = "t0")]
+    let args = match args.command {
+        // Without sessions, which not every system has.
+        SandboxCommand::Script(args) => return script::script(context, args).await,
+        command => Sandbox { command },
+    };
     let config = context.plain()?;
     let sessions = Sessions::at(config.data.join("sandboxes")).map_err(|error| failed(&error))?;
     match args.command {
@@ -43,6 +52,8 @@ pub(super) async fn sandbox(context: &Context, args: Sandbox) -> Result<Exit, Er
         SandboxCommand::Files(args) => files(context, &sessions, &args),
         SandboxCommand::Exec(args) => exec(context, &config, &sessions, args).await,
         SandboxCommand::Shell(args) => shell(context, &config, &sessions, args).await,
+        #[cfg(feature = "t0")]
+        SandboxCommand::Script(_) => Ok(Exit::Done),
     }
 }
 
@@ -171,7 +182,12 @@ async fn exec(context: &Context, config: &Config, sessions: &Sessions, args: San
     if context.audience() == Audience::Machines {
         print_json(&told(&outcome));
     }
-    Ok(match (signal, outcome.exit) {
+    Ok(ended(signal, outcome.exit))
+}
+
+/// The program's own exit status, where it has one.
+fn ended(signal: Option<Exit>, exit: Ended) -> Exit {
+    match (signal, exit) {
         (Some(exit), Ended::Cancelled) => exit,
         (_, Ended::Code(code)) => Exit::Program(u8::try_from(code).unwrap_or(1)),
         (_, Ended::Signal(number)) => Exit::Signal(u8::try_from(number).unwrap_or(0)),
@@ -179,7 +195,7 @@ async fn exec(context: &Context, config: &Config, sessions: &Sessions, args: San
             warn(&format!("the box was ended: {}", why(other)));
             Exit::Failed
         }
-    })
+    }
 }
 
 /// Does what blocks on a thread of its own; a signal cancels it.

@@ -80,8 +80,11 @@ pub(crate) enum How {
     OutOfMemory,
 }
 
-/// A frame at the beginning of `bytes`: its kind, what it holds, and how long it is in all. None while it is not whole.
-fn split(bytes: &[u8], bound: fn(u8) -> Option<usize>) -> Result<Option<(u8, &[u8], usize)>, BadFrame> {
+/// A frame's kind, what it holds, and how long it is in all.
+type Split<'a> = (u8, &'a [u8], usize);
+
+/// The frame at the beginning of `bytes`; none while it is not whole.
+fn split(bytes: &[u8], bound: fn(u8) -> Option<usize>) -> Result<Option<Split<'_>>, BadFrame> {
     let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) else { return Ok(None) };
     let bound = bound(header[0]).ok_or(BadFrame("a frame of no known kind"))?;
     let length = u32::from_le_bytes([header[1], header[2], header[3], header[4]]);
