@@ -69,7 +69,7 @@ fn a_worker_that_leaves_is_told_from_one_that_stays_silent() {
     assert!(report(&says("", "exec >&-; sleep 100")).starts_with("Signal(9)"));
     // One leaves a child behind that holds the pipes, in a group of its own.
     for silent in
-        ["sleep 100", "exec sleep 100", "setsid sleep 3 & sleep 100", "trap '' TERM INT; while :; do sleep 1; done"]
+        ["sleep 100", "exec sleep 100", "setsid sleep 20 & sleep 100", "trap '' TERM INT; while :; do sleep 1; done"]
     {
         assert_eq!(report(&says(READY, silent)), format!("{:?} \"\"", Exit::TimedOut), "{silent}");
     }
