@@ -14,7 +14,7 @@ use crate::engine::{Engine, Kernel, Spawner};
 use crate::error::{Error, Result};
 use crate::kernel::Language;
 use crate::limits::Limits;
-use crate::session::Sessions;
+use crate::session::{Session, Sessions};
 use rate::Rate;
 
 /// After this long a parked kernel is replaced: images and interpreters change beneath it.
@@ -47,7 +47,7 @@ pub struct Claimed {
 }
 
 /// How a pool stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolStats {
     /// Kernels that wait.
     pub parked: usize,
@@ -55,6 +55,10 @@ pub struct PoolStats {
     pub claims: u64,
     /// Claims among them that found nothing ready.
     pub misses: u64,
+    /// Kernels that could not be made ahead.
+    pub failures: u64,
+    /// Why the last of them could not.
+    pub last_failure: Option<String>,
 }
 
 /// Kernels made ahead. Dropping it ends those that nobody has claimed.
@@ -80,6 +84,10 @@ struct State {
     claims: u64,
     misses: u64,
     last_claim: Option<Instant>,
+    /// Languages whose kernels could not be made, and when to try again.
+    retry: BTreeMap<Language, Instant>,
+    failures: u64,
+    last_failure: Option<String>,
     is_closed: bool,
 }
 
@@ -111,30 +119,36 @@ impl Pool {
     /// # Errors
     /// [`Error::SessionId`], [`Error::SessionExists`], and those of [`Engine::kernel`].
     pub fn claim(&self, id: &str, language: Language, limits: &Limits) -> Result<Claimed> {
-        let parked = self.shared.take(language, limits);
-        let claimed = match parked {
-            Some(mut kernel) => match self.shared.sessions.name(&mut kernel, id) {
-                Ok(()) => Claimed { kernel, was_ready: true },
+        Sessions::check_id(id)?;
+        let Some(mut parked) = self.shared.take(language, limits) else {
+            let session = Arc::new(self.shared.sessions.create(id)?);
+            return match self.shared.engine.kernel(&session, language, limits) {
+                Ok(kernel) => Ok(Claimed { kernel, was_ready: false }),
                 Err(error) => {
-                    // Nobody has seen it.
-                    self.shared.park(kernel);
-                    return Err(error);
+                    self.shared.remove(session);
+                    Err(error)
                 }
-            },
-            None => {
-                let session = Arc::new(self.shared.sessions.create(id)?);
-                let kernel = self.shared.engine.kernel(&session, language, limits)?;
-                Claimed { kernel, was_ready: false }
-            }
+            };
         };
-        Ok(claimed)
+        match self.shared.sessions.name(&mut parked.kernel, id) {
+            Ok(()) => Ok(Claimed { kernel: parked.kernel, was_ready: true }),
+            Err(error) => {
+                // Nobody has seen it; one that cannot be named for another reason never will be.
+                match &error {
+                    Error::SessionExists { .. } => self.shared.park(parked),
+                    _ => self.shared.end(parked.kernel),
+                }
+                Err(error)
+            }
+        }
     }
 
     /// How it stands.
     pub fn stats(&self) -> PoolStats {
         let state = self.shared.lock();
         let parked = state.parked.values().map(VecDeque::len).sum();
-        PoolStats { parked, claims: state.claims, misses: state.misses }
+        let last_failure = state.last_failure.clone();
+        PoolStats { parked, claims: state.claims, misses: state.misses, failures: state.failures, last_failure }
     }
 
     /// Waits until as many kernels of each language wait as the pool keeps at least, or `patience` is over. True if so.
@@ -162,7 +176,7 @@ impl Drop for Pool {
         self.shared.lock().is_closed = true;
         self.shared.changed.notify_all();
         if let Some(refiller) = self.refiller.take() {
-            // It has told of its failures already.
+            // What it could not make is in the statistics.
             let _ = refiller.join();
         }
         let parked = std::mem::take(&mut self.shared.lock().parked);
@@ -172,50 +186,50 @@ impl Drop for Pool {
 
 impl Shared {
     /// A kernel that waits and is well, if there is one.
-    fn take(&self, language: Language, limits: &Limits) -> Option<Kernel> {
+    fn take(&self, language: Language, limits: &Limits) -> Option<Parked> {
         let mut state = self.lock();
         state.claims += 1;
         state.last_claim = Some(Instant::now());
         state.rates.entry(language).or_default().claimed(Instant::now());
-        let found = match limits == &self.config.limits {
+        let (found, dead) = match limits == &self.config.limits {
             true => well(state.parked.entry(language).or_default()),
-            false => None,
+            false => (None, Vec::new()),
         };
         state.misses += u64::from(found.is_none());
         drop(state);
         self.changed.notify_all();
+        dead.into_iter().for_each(|parked| self.end(parked.kernel));
         found
     }
 
-    fn park(&self, kernel: Kernel) {
-        let parked = Parked { since: Instant::now(), kernel };
+    fn park(&self, parked: Parked) {
         self.lock().parked.entry(parked.kernel.language()).or_default().push_back(parked);
         self.changed.notify_all();
     }
 
     /// Makes what is missing, one after the other, until the pool is dropped.
     fn refill(&self, spawner: &Arc<Spawner>) {
-        loop {
-            let (old, missing) = {
-                let mut state = self.lock();
-                if state.is_closed {
-                    return;
-                }
-                (state.too_old(), self.missing(&state))
-            };
-            old.into_iter().for_each(|kernel| self.end(kernel));
-            let wait = match missing {
-                Some((_, wait)) if !wait.is_zero() => wait,
-                Some((language, _)) => match self.make(spawner, language) {
-                    Ok(()) => continue,
-                    Err(_) => AFTER_FAILURE,
-                },
-                None => LOOK,
-            };
-            let state = self.lock();
-            if !state.is_closed {
-                drop(self.changed.wait_timeout(state, wait));
+        let mut state = self.lock();
+        while !state.is_closed {
+            let old = state.too_old();
+            let next = self.missing(&state);
+            if old.is_empty() && next.is_none_or(|(_, wait)| !wait.is_zero()) {
+                let wait = next.map_or(LOOK, |(_, wait)| wait);
+                state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
             }
+            drop(state);
+            old.into_iter().for_each(|kernel| self.end(kernel));
+            if let Some((language, wait)) = next
+                && wait.is_zero()
+            {
+                let made = self.make(spawner, language);
+                self.lock().made(language, &made);
+                if let Ok(parked) = made {
+                    self.park(parked);
+                }
+            }
+            state = self.lock();
         }
     }
 
@@ -227,18 +241,39 @@ impl Shared {
             let parked = state.parked.get(language).map_or(0, VecDeque::len);
             target.min(*self.config.parked.end()).saturating_sub(parked)
         };
-        let most = self.config.languages.iter().copied().max_by_key(lacks).filter(|language| lacks(language) > 0)?;
-        let quiet = state.last_claim.map_or(Duration::ZERO, |last| QUIET.saturating_sub(last.elapsed()));
-        Some((most, quiet))
+        // One that cannot be made keeps no other waiting.
+        let until = |at: &Instant| at.saturating_duration_since(now);
+        let pause = |language: &Language| state.retry.get(language).map_or(Duration::ZERO, until);
+        let wanted = self.config.languages.iter().copied().filter(|language| lacks(language) > 0);
+        let most = wanted.min_by_key(|language| (pause(language), usize::MAX - lacks(language)))?;
+        // Claims have the processor to themselves for a moment, unless there is nothing left for them.
+        let is_urgent = state.parked.get(&most).is_none_or(VecDeque::is_empty);
+        let last = state.last_claim.filter(|_| !is_urgent);
+        let quiet = last.map_or(Duration::ZERO, |last| QUIET.saturating_sub(last.elapsed()));
+        Some((most, quiet.max(pause(&most))))
     }
 
-    fn make(&self, spawner: &Arc<Spawner>, language: Language) -> Result<()> {
+    fn make(&self, spawner: &Arc<Spawner>, language: Language) -> Result<Parked> {
         let begun = Instant::now();
         let session = Arc::new(self.sessions.create_nameless()?);
-        let kernel = self.engine.kernel_by(spawner, &session, language, &self.config.limits)?;
-        self.lock().rates.entry(language).or_default().made(begun.elapsed());
-        self.park(kernel);
-        Ok(())
+        match self.engine.kernel_by(spawner, &session, language, &self.config.limits) {
+            Ok(kernel) => {
+                self.lock().rates.entry(language).or_default().made(begun.elapsed());
+                Ok(Parked { kernel, since: Instant::now() })
+            }
+            Err(error) => {
+                self.remove(session);
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes a session that nobody else has.
+    fn remove(&self, session: Arc<Session>) {
+        if let Some(session) = Arc::into_inner(session) {
+            // What cannot be removed now is removed at the next start.
+            let _ = self.sessions.destroy(session);
+        }
     }
 
     /// Ends a kernel that nobody claimed, with its session.
@@ -256,6 +291,18 @@ impl Shared {
 }
 
 impl State {
+    /// Notes what came of making a kernel.
+    fn made(&mut self, language: Language, made: &Result<Parked>) {
+        match made {
+            Ok(_) => drop(self.retry.remove(&language)),
+            Err(error) => {
+                self.failures += 1;
+                self.last_failure = Some(error.to_string());
+                self.retry.insert(language, Instant::now() + AFTER_FAILURE);
+            }
+        }
+    }
+
     fn too_old(&mut self) -> Vec<Kernel> {
         let mut old = Vec::new();
         for parked in self.parked.values_mut() {
@@ -267,7 +314,15 @@ impl State {
     }
 }
 
-/// The first that is well: a box may have died while it waited, of the host's memory for one.
-fn well(parked: &mut VecDeque<Parked>) -> Option<Kernel> {
-    std::iter::from_fn(|| parked.pop_front()).map(|parked| parked.kernel).find(Kernel::is_waiting)
+/// The first that is well, and those before it that are not: a box may have died while it waited, of the host's memory
+/// for one.
+fn well(parked: &mut VecDeque<Parked>) -> (Option<Parked>, Vec<Parked>) {
+    let mut dead = Vec::new();
+    while let Some(first) = parked.pop_front() {
+        if first.kernel.is_waiting() {
+            return (Some(first), dead);
+        }
+        dead.push(first);
+    }
+    (None, dead)
 }

@@ -143,16 +143,18 @@ fn create(file: &Path, faults: &FaultPlan) -> Result<(), Error> {
     let opened = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&aside);
     let mut opened = opened.map_err(failed)?;
     opened.write_all(&fresh).and_then(|()| opened.sync_all()).map_err(failed)?;
+    let folder = file.parent().unwrap_or(file);
     for suffix in ["-wal", "-shm", "-journal"] {
-        // Left of a database that is gone, it would be taken for a part of this one.
+        // Left of a database that is gone, it would be taken for a part of this one, also after a power cut.
         match fs::remove_file(with_suffix(file, suffix)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::writing("replace", file, error)),
-            _ => {}
+            Ok(()) => sync_folder(folder)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::writing("replace", file, error)),
         }
     }
     let write = faults.before();
     fs::rename(&aside, file).map_err(|error| Error::writing("put in place", file, error))?;
-    sync_folder(file.parent().unwrap_or(file))?;
+    sync_folder(folder)?;
     faults.after(write);
     Ok(())
 }

@@ -33,6 +33,9 @@ fn sessions_are_made_listed_and_removed() {
     user.refused(2, "sandbox_session_exists", &["sandbox", "create", "mine"]);
     user.expect(0, &["sandbox", "kill", "mine"]);
     user.refused(2, "sandbox_session_missing", &["sandbox", "kill", "mine"]);
+    // The data folder is one of runs all the same.
+    user.script("hello", "[[turn]]\nsay = \"hi\"");
+    user.expect(0, &["run", "x", "--model", "scripted/hello"]);
     for id in ["../up", "", "a b", &"x".repeat(65)] {
         user.refused(2, "sandbox_session_id", &["sandbox", "create", id]);
     }
@@ -82,6 +85,8 @@ fn cells_from_a_pipe_are_run_and_told() {
     let ended = given(&user, "1 / 0", &["sandbox", "shell", "s"]);
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("ZeroDivisionError"), "{}", ended.stderr);
+    let ended = given(&user, "import sys; sys.exit('why')", &["sandbox", "shell", "s"]);
+    assert!(ended.stderr.contains("SystemExit: why"), "{}", ended.stderr);
     let ended = given(&user, "const x = 41;\nawait Promise.resolve(x + 1)", &["sandbox", "shell", "s", "-l", "node"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "42\n"), "{}", ended.stderr);
     let ended = given(&user, "while True: pass", &["--json", "sandbox", "shell", "s", "--timeout", "1s"]);

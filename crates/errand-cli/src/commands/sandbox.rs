@@ -28,8 +28,8 @@ use std::time::Duration;
 const ENTRIES_MAX: usize = 10_000;
 /// Bytes read of a file at a time.
 const PIECE_BYTES: u64 = 1 << 20;
-/// Longest code read from standard input, a little more than a cell takes.
-const CODE_BYTES_MAX: u64 = 9 << 20;
+/// Longest standard input, which is held in memory.
+const INPUT_BYTES_MAX: u64 = 64 << 20;
 
 /// `errand sandbox`.
 pub(super) async fn sandbox(context: &Context, args: Sandbox) -> Result<Exit, Error> {
@@ -225,8 +225,13 @@ fn pass_on(stream: Stream, bytes: &[u8]) {
 
 fn input() -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
-    let read = std::io::stdin().lock().take(CODE_BYTES_MAX).read_to_end(&mut bytes);
+    let read = std::io::stdin().lock().take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes);
     read.map_err(|error| Error::new("task_not_text", format!("standard input cannot be read: {error}")))?;
+    if bytes.len() as u64 > INPUT_BYTES_MAX {
+        let message =
+            "standard input is longer than 64 MiB: put it into the workspace with `errand sandbox files ID --put FILE`";
+        return Err(Error::new("file_too_large", message));
+    }
     Ok(bytes)
 }
 
@@ -342,7 +347,10 @@ fn show(outcome: &CellOutcome) {
         print(&format!("→ {}", text::one_line(file, 200)));
     }
     match &outcome.end {
-        CellEnd::Done | CellEnd::Failed { .. } => {}
+        CellEnd::Done => {}
+        // An error that says nothing on standard error by itself, such as an exit.
+        CellEnd::Failed { error } if outcome.stderr.total_bytes == 0 => warn(&text::neutral(error)),
+        CellEnd::Failed { .. } => {}
         CellEnd::Interrupted => warn("interrupted: its time was used up; what was defined before is there still"),
         CellEnd::Lost { exit } => {
             warn(&format!("the kernel is lost, with what its cells defined: {}; files stay", why(*exit)));

@@ -362,7 +362,10 @@ pub(crate) fn attend(control: RawFd, main: c_int, tell: &dyn Fn(c_int), ask: &dy
         if from_parent.revents != 0 {
             match sys::read_byte(control) {
                 Ok(Some(TERMINATE)) => ask(libc::SIGTERM),
-                Ok(Some(INTERRUPT)) => ask(libc::SIGINT),
+                Ok(Some(INTERRUPT)) => {
+                    ask(libc::SIGINT);
+                    let _ = sys::write_all(control, &Message::Interrupted.encode());
+                }
                 Ok(Some(_)) => {}
                 _ => sys::exit(0),
             }

@@ -1,21 +1,22 @@
 //! Boxes with a kernel in them, and a cell from beginning to end.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
 
+use super::Engine;
+use super::idle::Idle;
 use super::launch::{Running, Wires, launch, setup};
 use super::plan::Message;
 use super::run::{natural, not_started, timespec};
 use super::sink::Sink;
 use super::spawner::Spawner;
+use super::turn::Turn;
 use super::watch::{Usage, Watch};
-use super::{Engine, sys};
 use crate::error::{Error, Result};
-use crate::exec::{CancelToken, Exit, OnOutput, Stream};
+use crate::exec::{CancelToken, Exit, OnOutput, Output, Stream};
 use crate::kernel::wire::{self, Reply};
 use crate::kernel::{Cell, CellEnd, CellOutcome, Language};
 use crate::limits::Limits;
@@ -28,10 +29,12 @@ const READY: Duration = Duration::from_secs(20);
 /// An interpreter in a box of its own that runs one cell after the other. Dropping it kills the box.
 #[derive(Debug)]
 pub struct Kernel {
+    // First, so that the box is gone before the session is let go of.
+    idle: Option<Idle>,
+    running: Option<Running>,
     language: Language,
     session: Arc<Session>,
     limits: Limits,
-    running: Option<Running>,
     channel: OwnedFd,
     heard: Vec<u8>,
     cells: u64,
@@ -76,10 +79,11 @@ impl Engine {
         });
         let (running, channel) = started.unwrap_or_else(|| Err(setup(super::plan::Stage::Start, libc::ESRCH)))?;
         let mut kernel = Kernel {
+            idle: None,
+            running: Some(running),
             language,
             session: Arc::clone(session),
             limits: limits.clone(),
-            running: Some(running),
             channel,
             heard: Vec::new(),
             cells: 0,
@@ -87,12 +91,12 @@ impl Engine {
             exit: None,
             _spawner: Arc::clone(spawner),
         };
-        let attended = kernel.attend(Vec::new(), READY, None, None)?;
+        let attended = kernel.attend(None, Vec::new(), READY, None, None)?;
         match attended.reply {
             Some(Reply::Ready) => Ok(kernel),
             _ => Err(Error::KernelLost {
                 language: language.name(),
-                exit: format!("{:?}", attended.exit.unwrap_or(Exit::TimedOut)),
+                exit: told(attended.exit.unwrap_or(Exit::TimedOut)),
                 said: attended.stderr(),
             }),
         }
@@ -143,20 +147,38 @@ impl Kernel {
         if !self.is_alive() {
             return Err(Error::KernelGone { language: self.language.name() });
         }
+        let request = wire::request(self.language, self.cells + 1, &cell.code)?;
+        let was_killed = self.idle.as_ref().is_some_and(Idle::has_ended);
         let usage = Usage::of(&self.session, &self.limits)?;
-        if !usage.fits(&self.limits) {
+        if !was_killed && !usage.fits(&self.limits) {
             return Err(usage.error(&self.limits));
         }
-        let request = wire::request(self.language, self.cells + 1, &cell.code)?;
         self.cells += 1;
+        if let Some(exit) = self.lost_meanwhile() {
+            let exit = self.end(Some(exit))?;
+            let none = || Output::default();
+            let end = CellEnd::Lost { exit };
+            let wall = begun.elapsed();
+            return Ok(CellOutcome { end, value: None, files: Vec::new(), stdout: none(), stderr: none(), wall });
+        }
         let wall = cell.wall.unwrap_or(self.limits.wall).min(self.limits.wall);
-        let attended = self.attend(request, wall, cell.on_output, cell.cancel.as_ref())?;
+        let attended = match self.attend(Some(self.cells), request, wall, cell.on_output, cell.cancel.as_ref()) {
+            Ok(attended) => attended,
+            Err(error) => {
+                // Nobody knows how much of the request was read.
+                self.end(Some(Exit::Signal(libc::SIGKILL)))?;
+                return Err(error);
+            }
+        };
+        if attended.exit.is_none() {
+            self.watch_idle();
+        }
         let Attended { reply, exit, was_interrupted, sinks } = attended;
         let [stdout, stderr] = sinks;
         let (end, value, files) = match (reply, exit) {
             (Some(Reply::Ended { value, files, .. }), None) if was_interrupted => (CellEnd::Interrupted, value, files),
-            (Some(Reply::Ended { error: Some(error), value, files }), None) => (CellEnd::Failed { error }, value, files),
-            (Some(Reply::Ended { error: None, value, files }), None) => (CellEnd::Done, value, files),
+            (Some(Reply::Ended { error: Some(error), value, files, .. }), None) => (CellEnd::Failed { error }, value, files),
+            (Some(Reply::Ended { error: None, value, files, .. }), None) => (CellEnd::Done, value, files),
             (_, exit) => (CellEnd::Lost { exit: exit.unwrap_or(Exit::Signal(libc::SIGKILL)) }, None, Vec::new()),
         };
         Ok(CellOutcome { end, value, files, stdout, stderr, wall: begun.elapsed() })
@@ -165,6 +187,7 @@ impl Kernel {
     /// Sends `request` and attends to the box until the driver has answered or is gone.
     fn attend(
         &mut self,
+        cell: Option<u64>,
         request: Vec<u8>,
         wall: Duration,
         on_output: Option<OnOutput>,
@@ -177,6 +200,7 @@ impl Kernel {
             running,
             channel: &self.channel,
             language: self.language,
+            cell,
             heard: &mut self.heard,
             unsent: request,
             cancel,
@@ -199,6 +223,22 @@ impl Kernel {
         Ok(Attended { reply, exit, was_interrupted, sinks })
     }
 
+    /// Ends the watch over an idle kernel; tells why the box is lost since, or is to be: it used up a limit between two
+    /// cells, or said something that nobody had asked for.
+    fn lost_meanwhile(&mut self) -> Option<Exit> {
+        let verdict = self.idle.take().and_then(Idle::end);
+        let mut fds = [PollFd::from_borrowed_fd(self.channel.as_fd(), PollFlags::IN)];
+        let speaks = matches!(poll(&mut fds, Some(&timespec(Duration::ZERO))), Ok(ready) if ready > 0);
+        let killed = Exit::Signal(libc::SIGKILL);
+        verdict.or((speaks || !self.heard.is_empty()).then_some(killed))
+    }
+
+    /// What a cell left running is watched between cells as well: the kernel of the host does not bound the workspace.
+    fn watch_idle(&mut self) {
+        let Some(running) = &self.running else { return };
+        self.idle = Idle::start(running, &self.session, &self.limits, self.watch_memory);
+    }
+
     /// Kills what is left of the box; tells how it ended.
     fn end(&mut self, verdict: Option<Exit>) -> Result<Exit> {
         let Some(running) = self.running.take() else { return Ok(Exit::Signal(libc::SIGKILL)) };
@@ -206,6 +246,7 @@ impl Kernel {
         let (mut status, mut failed) = (None, None);
         while let Some(message) = running.message() {
             match message {
+                Message::Interrupted => {}
                 Message::Ended(ended) => status = Some(ended),
                 Message::Failed(stage, errno) => failed = Some((stage, errno)),
                 Message::Started => {}
@@ -218,6 +259,17 @@ impl Kernel {
             (None, Some((stage, errno))) => Err(not_started(stage, errno, self.language.name())),
             _ => Ok(exit),
         }
+    }
+}
+
+fn told(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exit status {code}"),
+        Exit::Signal(number) => format!("signal {number}"),
+        Exit::TimedOut => "it took too long".to_owned(),
+        Exit::OutOfMemory => "out of memory".to_owned(),
+        Exit::OverQuota => "the workspace is full".to_owned(),
+        Exit::Cancelled => "cancelled".to_owned(),
     }
 }
 
@@ -236,188 +288,4 @@ impl Attended {
         let from = text.char_indices().rev().nth(999).map_or(0, |(at, _)| at);
         text[from..].trim().to_owned()
     }
-}
-
-/// A cell under way.
-struct Turn<'a> {
-    running: &'a Running,
-    channel: &'a OwnedFd,
-    language: Language,
-    heard: &'a mut Vec<u8>,
-    unsent: Vec<u8>,
-    cancel: Option<&'a CancelToken>,
-    on_output: Option<OnOutput>,
-    sinks: [Sink<'a>; 2],
-    open: [bool; 2],
-    watch: Watch<'a>,
-    deadline: Instant,
-    grace: Duration,
-    /// When an interrupted cell is killed.
-    kill_at: Option<Instant>,
-    was_interrupted: bool,
-    /// The driver has closed its end.
-    is_deaf: bool,
-    /// Why the box was killed.
-    verdict: Option<Exit>,
-}
-
-impl Turn<'_> {
-    /// The driver's answer; `None` when the box is gone, or is to go.
-    fn until_answered(&mut self) -> Result<Option<Reply>> {
-        loop {
-            match wire::reply(self.language, self.heard) {
-                Ok(Some(reply)) => return Ok(Some(reply)),
-                Ok(None) => {}
-                // Only code in the box that has taken the driver's place says such things.
-                Err(_) => return Ok(None),
-            }
-            let ready = self.wait()?;
-            if ready.cancel {
-                self.verdict = Some(Exit::Cancelled);
-                return Ok(None);
-            }
-            self.read_output(ready.output);
-            if ready.write {
-                self.send();
-            }
-            if ready.read && !self.hear() {
-                // A driver that is gone takes the box with it in a moment.
-                self.is_deaf = true;
-                self.kill_at.get_or_insert(Instant::now() + self.grace);
-            }
-            if ready.gone {
-                // What it said last may be on its way still.
-                while !self.is_deaf && self.hear_now() {}
-                return Ok(wire::reply(self.language, self.heard).ok().flatten());
-            }
-            if self.is_over() {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Interrupts a cell whose time is up, once; true if the box is to be killed.
-    fn is_over(&mut self) -> bool {
-        let now = Instant::now();
-        if self.kill_at.is_none() && now >= self.deadline {
-            self.kill_at = Some(now + self.grace);
-            self.was_interrupted = true;
-            self.running.interrupt();
-        }
-        if self.kill_at.is_some_and(|at| now >= at) {
-            let exit = if self.was_interrupted { Exit::TimedOut } else { Exit::Signal(libc::SIGKILL) };
-            self.verdict = Some(exit);
-        } else {
-            self.verdict = self.watch.look();
-        }
-        self.verdict.is_some()
-    }
-
-    fn wait(&self) -> Result<Ready> {
-        let mut fds = vec![PollFd::from_borrowed_fd(self.running.pidfd.as_fd(), PollFlags::IN)];
-        let talk = if self.unsent.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
-        if !self.is_deaf {
-            fds.push(PollFd::from_borrowed_fd(self.channel.as_fd(), talk));
-        }
-        let mut places = [None; 2];
-        for (index, fd) in [self.running.stdout.as_fd(), self.running.stderr.as_fd()].into_iter().enumerate() {
-            if self.open[index] {
-                places[index] = Some(fds.len());
-                fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            }
-        }
-        let cancel = self.cancel.map(|token| {
-            fds.push(PollFd::from_borrowed_fd(token.fd(), PollFlags::IN));
-            fds.len() - 1
-        });
-        let next = self.kill_at.unwrap_or(self.deadline).min(self.watch.next);
-        match poll(&mut fds, Some(&timespec(next.saturating_duration_since(Instant::now())))) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(e) => return Err(Error::io("waiting for a kernel", "poll", e)),
-        }
-        let ready = |place: usize| !fds[place].revents().is_empty();
-        let talk = if self.is_deaf { PollFlags::empty() } else { fds[1].revents() };
-        Ok(Ready {
-            gone: ready(0),
-            read: talk.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
-            write: talk.contains(PollFlags::OUT),
-            output: places.map(|place| place.is_some_and(ready)),
-            cancel: cancel.is_some_and(ready),
-        })
-    }
-
-    /// As much of the request as the socket takes.
-    fn send(&mut self) {
-        match sys::send(self.channel.as_raw_fd(), &self.unsent, libc::MSG_DONTWAIT) {
-            Ok(sent) => drop(self.unsent.drain(..sent.min(self.unsent.len()))),
-            Err(libc::EAGAIN | libc::EINTR) => {}
-            // The other end is gone; that is seen when reading.
-            Err(_) => self.unsent.clear(),
-        }
-    }
-
-    /// Reads what the driver says; false once it has closed its end.
-    fn hear(&mut self) -> bool {
-        let mut buffer = [0u8; 16 << 10];
-        match rustix::io::read(self.channel, &mut buffer) {
-            Ok(0) => false,
-            Ok(count) => {
-                self.heard.extend_from_slice(&buffer[..count]);
-                true
-            }
-            Err(Errno::INTR | Errno::AGAIN) => true,
-            Err(_) => false,
-        }
-    }
-
-    /// The same; false also when there is nothing yet.
-    fn hear_now(&mut self) -> bool {
-        let before = self.heard.len();
-        self.hear() && self.heard.len() > before
-    }
-
-    fn read_output(&mut self, ready: [bool; 2]) {
-        for (index, ready) in ready.into_iter().enumerate() {
-            if ready {
-                self.read(index);
-            }
-        }
-    }
-
-    /// What is in the pipes already: drivers write their cell's output before they answer.
-    fn drain(&mut self) {
-        for index in 0..2 {
-            // Somebody else in the box may go on writing, so it ends after as much as a pipe holds.
-            for _ in 0..16 {
-                if !self.open[index] || !self.read(index) {
-                    break;
-                }
-            }
-        }
-    }
-
-    /// Reads a stream once; false if nothing was there.
-    fn read(&mut self, index: usize) -> bool {
-        let mut buffer = [0u8; 64 << 10];
-        let fd = if index == 0 { &self.running.stdout } else { &self.running.stderr };
-        match rustix::io::read(fd, &mut buffer) {
-            Ok(0) => {
-                self.open[index] = false;
-                false
-            }
-            Ok(count) => {
-                self.sinks[index].take(&buffer[..count], &mut self.on_output);
-                true
-            }
-            Err(_) => false,
-        }
-    }
-}
-
-struct Ready {
-    gone: bool,
-    read: bool,
-    write: bool,
-    output: [bool; 2],
-    cancel: bool,
 }

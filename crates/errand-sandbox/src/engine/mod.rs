@@ -5,6 +5,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod child;
+mod idle;
 mod interpreters;
 mod kernels;
 pub(crate) mod launch;
@@ -17,6 +18,7 @@ mod sink;
 mod spawner;
 pub(crate) mod sys;
 pub(crate) mod syscalls;
+mod turn;
 pub(crate) mod view;
 pub(crate) mod watch;
 

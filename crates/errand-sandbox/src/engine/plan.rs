@@ -175,6 +175,8 @@ pub(crate) enum Message {
     Started,
     /// The main process ended with this wait status.
     Ended(i32),
+    /// The main process was sent the signal of an interrupt.
+    Interrupted,
 }
 
 impl Message {
@@ -183,6 +185,7 @@ impl Message {
             Message::Failed(stage, errno) => (1, stage as u8, errno),
             Message::Started => (2, 0, 0),
             Message::Ended(status) => (3, 0, status),
+            Message::Interrupted => (4, 0, 0),
         };
         let [a, b, c, d] = value.to_le_bytes();
         [kind, stage, 0, 0, a, b, c, d]
@@ -195,6 +198,7 @@ impl Message {
             1 => Stage::ALL.into_iter().find(|s| *s as u8 == stage).map(|stage| Message::Failed(stage, value)),
             2 => Some(Message::Started),
             3 => Some(Message::Ended(value)),
+            4 => Some(Message::Interrupted),
             _ => None,
         }
     }
@@ -219,7 +223,7 @@ mod tests {
             let message = Message::Failed(stage, 13);
             assert_eq!(Message::decode(message.encode()), Some(message));
         }
-        for message in [Message::Started, Message::Ended(0x8900)] {
+        for message in [Message::Started, Message::Ended(0x8900), Message::Interrupted] {
             assert_eq!(Message::decode(message.encode()), Some(message));
         }
         assert_eq!(Message::decode([9; 8]), None);

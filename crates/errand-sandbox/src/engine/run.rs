@@ -311,7 +311,7 @@ impl<'a> Call<'a> {
             match message {
                 Message::Ended(status) => self.ended = Some(status),
                 Message::Failed(stage, errno) => self.failed = Some((stage, errno)),
-                Message::Started => {}
+                Message::Started | Message::Interrupted => {}
             }
         }
     }

@@ -16,12 +16,13 @@ impl Spawner {
     /// When no thread can be started.
     pub(crate) fn start() -> std::io::Result<Spawner> {
         let (jobs, waiting) = channel::<Job>();
-        let work = move || waiting.iter().for_each(|job| job());
+        // A panic is one of whoever asked: the thread goes on, for boxes die with it.
+        let work = move || waiting.iter().for_each(|job| drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))));
         std::thread::Builder::new().name("sandbox-spawner".to_owned()).spawn(work)?;
         Ok(Spawner { jobs: Mutex::new(jobs) })
     }
 
-    /// Does `work` on the thread and waits for it. `None` if it panicked, which ended the thread.
+    /// Does `work` on the thread and waits for it. `None` if it panicked.
     pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (done, result) = channel();
         let job: Job = Box::new(move || {

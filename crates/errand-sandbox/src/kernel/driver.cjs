@@ -1,6 +1,6 @@
 // Runs cells in this process, one after the other. What a cell defines, the next one sees; it may `await`.
 //
-// Descriptor 0 is a socket to the runner: each way a length of four bytes, the least first, and so many bytes of JSON.
+// Descriptor 3 is a socket to the runner: each way a length of four bytes, the least first, and so many bytes of JSON.
 'use strict';
 const fs = require('node:fs');
 const net = require('node:net');
@@ -11,9 +11,7 @@ const { PassThrough } = require('node:stream');
 const { createRequire } = require('node:module');
 
 const VALUE_MAX = 16384;
-const runner = new net.Socket({ fd: 0, readable: true, writable: true });
-// Cells find an empty input.
-Object.defineProperty(process, 'stdin', { value: fs.createReadStream('/dev/null'), configurable: true });
+const runner = new net.Socket({ fd: 3, readable: true, writable: true });
 
 // What a script declares, the next one sees. Only cells that `await` need the REPL, which cannot be interrupted.
 const shell = repl.start({ input: new PassThrough(), output: new PassThrough(), terminal: false, useGlobal: true, prompt: '' });
@@ -82,7 +80,8 @@ async function run(code, cell) {
 }
 
 function say(reply) {
-  const body = Buffer.from(JSON.stringify(reply));
+  // Half a pair of surrogates is no text, and JSON writes it as an escape that nobody else takes.
+  const body = Buffer.from(JSON.stringify(reply).replace(/\\ud[89a-f][0-9a-f]{2}/gi, '\\ufffd'));
   const head = Buffer.alloc(4);
   head.writeUInt32LE(body.length);
   runner.write(Buffer.concat([head, body]));
@@ -100,7 +99,7 @@ runner.on('data', (part) => {
     const end = 4 + heard.readUInt32LE(0);
     const { code, cell } = JSON.parse(heard.subarray(4, end).toString());
     heard = heard.subarray(end);
-    turn = turn.then(() => run(code, cell)).then(say);
+    turn = turn.then(() => run(code, cell)).then((reply) => say({ cell, ...reply }));
   }
 });
 runner.on('close', () => process.exit(0));

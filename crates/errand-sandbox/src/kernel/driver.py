@@ -3,7 +3,6 @@
 Descriptor 0 is a socket to the runner: each way a length of four bytes, the least first, and so many bytes of JSON.
 """
 import ast
-import io
 import json
 import linecache
 import os
@@ -11,6 +10,7 @@ import signal
 import struct
 import sys
 import traceback
+import types
 
 VALUE_MAX = 16384
 FIGURES_MAX = 20
@@ -18,15 +18,25 @@ FIGURES_MAX = 20
 
 def main():
     runner = socket()
-    names = {"__name__": "__main__", "__builtins__": __builtins__}
+    # A module of its own, so that what cells define can be pickled and found by processes they start.
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    names = module.__dict__
+    # Only now: a file of the workspace must not take the place of what this driver imports.
     sys.path.insert(0, "/workspace")
+    os.environ["PYTHONPATH"] = "/workspace"
     sys.argv = [""]
     # The first cell finds everything it takes to run one touched already.
     run("1 + 1", 0, names)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     say(runner, {"ready": True})
     while (request := hear(runner)) is not None:
-        say(runner, run(request["code"], request["cell"], names))
+        process = os.getpid()
+        reply = run(request["code"], request["cell"], names)
+        if os.getpid() != process:
+            # A child that the cell forked has come to the cell's end as well.
+            os._exit(0)
+        say(runner, {"cell": request["cell"], **reply})
 
 
 def socket():
@@ -56,10 +66,15 @@ def exactly(runner, count):
 
 
 def say(runner, reply):
-    body = json.dumps(reply).encode()
+    body = json.dumps({name: plain(value) for name, value in reply.items()}).encode()
     rest = memoryview(struct.pack("<I", len(body)) + body)
     while rest:
         rest = rest[os.write(runner, rest):]
+
+
+def plain(value):
+    """Text that is text: half a pair of surrogates is written out."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def run(code, cell, names):
@@ -77,8 +92,7 @@ def run(code, cell, names):
             reply["files"] = reply.get("files", []) + figures(cell)
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
+            restore()
     except SystemExit as end:
         # It ends the cell and not the interpreter.
         if end.code not in (None, 0):
@@ -87,6 +101,20 @@ def run(code, cell, names):
         told(error, name)
         reply = {"ok": False, "error": traceback.format_exception_only(type(error), error)[-1].strip()[:1000]}
     return reply
+
+
+def restore():
+    """The streams as they were: a cell may have closed or replaced them."""
+    for name in ("stdout", "stderr"):
+        own = getattr(sys, f"__{name}__")
+        if own is None or own.closed:
+            own = open({"stdout": 1, "stderr": 2}[name], "w", buffering=1, closefd=False)
+            setattr(sys, f"__{name}__", own)
+        try:
+            getattr(sys, name).flush()
+        except BaseException:
+            pass
+        setattr(sys, name, own)
 
 
 def execute(code, name, names):

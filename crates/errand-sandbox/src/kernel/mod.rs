@@ -7,7 +7,7 @@ pub(crate) mod wire;
 
 use std::time::Duration;
 
-use crate::exec::{CancelToken, Exec, Exit, OnOutput, Output, WORKSPACE_DIR};
+use crate::exec::{CancelToken, Exec, Exit, OnOutput, Output};
 use crate::limits::Limits;
 
 /// What a kernel speaks.
@@ -44,8 +44,11 @@ impl Language {
             }
             Language::Node => {
                 let heap = format!("--max-old-space-size={}", (limits.memory_bytes / 4 * 3) >> 20);
-                let argv = ["node".to_owned(), heap, "/run/errand/driver.cjs".to_owned()];
-                (argv.into(), "driver.cjs", include_str!("driver.cjs"))
+                // Node cannot move a descriptor: the socket is moved before it starts, and cells find an empty input.
+                let moved = "exec 3<&0 0</dev/null; exec \"$@\"".to_owned();
+                let argv = ["bash".to_owned(), "-c".to_owned(), moved, "node".to_owned(), "node".to_owned(), heap];
+                let argv = argv.into_iter().chain(["/run/errand/driver.cjs".to_owned()]).collect();
+                (argv, "driver.cjs", include_str!("driver.cjs"))
             }
             Language::Shell => {
                 let argv = ["bash", "/run/errand/driver.sh"];
@@ -56,7 +59,6 @@ impl Language {
         exec.files.push((file.to_owned(), bytes.into()));
         exec.limits = limits.clone();
         if self == Language::Python {
-            exec.env.push(("PYTHONPATH".to_owned(), WORKSPACE_DIR.to_owned()));
             // Without a screen; figures come back as files.
             exec.env.push(("MPLBACKEND".to_owned(), "agg".to_owned()));
         }

@@ -22,6 +22,8 @@ pub(crate) enum Reply {
     Ready,
     /// A cell ended.
     Ended {
+        /// Its number.
+        cell: u64,
         /// None where it did well.
         error: Option<String>,
         value: Option<String>,
@@ -42,7 +44,7 @@ pub(crate) fn request(language: Language, cell: u64, code: &str) -> Result<Vec<u
         if code.contains('\0') {
             return refuse("the script contains a NUL byte");
         }
-        return Ok(format!("{}\n{code}", code.len()).into_bytes());
+        return Ok(format!("{cell} {}\n{code}", code.len()).into_bytes());
     }
     // Plain data with text keys, so writing it cannot fail.
     let body = serde_json::json!({"cell": cell, "code": code}).to_string();
@@ -63,16 +65,17 @@ pub(crate) fn reply(language: Language, heard: &mut Vec<u8>) -> std::result::Res
 
 fn line(heard: &mut Vec<u8>) -> std::result::Result<Option<Reply>, &'static str> {
     let Some(end) = heard.iter().position(|byte| *byte == b'\n') else {
-        return if heard.len() > 16 { Err("its answer has no end") } else { Ok(None) };
+        return if heard.len() > 32 { Err("its answer has no end") } else { Ok(None) };
     };
     let line: Vec<u8> = heard.drain(..=end).collect();
     match line.trim_ascii() {
         b"ready" => Ok(Some(Reply::Ready)),
         status => {
-            let status = std::str::from_utf8(status).ok().and_then(|text| text.parse::<u8>().ok());
-            let status = status.ok_or("its answer is no status")?;
+            let parts = std::str::from_utf8(status).ok().and_then(|text| text.split_once(' '));
+            let numbers = parts.and_then(|(cell, status)| Some((cell.parse::<u64>().ok()?, status.parse::<u8>().ok()?)));
+            let (cell, status) = numbers.ok_or("its answer is no status")?;
             let error = (status != 0).then(|| format!("exit status {status}"));
-            Ok(Some(Reply::Ended { error, value: None, files: Vec::new() }))
+            Ok(Some(Reply::Ended { cell, error, value: None, files: Vec::new() }))
         }
     }
 }
@@ -84,6 +87,7 @@ fn frame(heard: &mut Vec<u8>) -> std::result::Result<Option<Reply>, &'static str
     struct Said {
         #[serde(default)]
         ready: bool,
+        cell: Option<u64>,
         ok: Option<bool>,
         error: Option<String>,
         value: Option<String>,
@@ -98,15 +102,17 @@ fn frame(heard: &mut Vec<u8>) -> std::result::Result<Option<Reply>, &'static str
     let Some(body) = rest.get(..length) else { return Ok(None) };
     let said: Said = serde_json::from_slice(body).map_err(|_| "its answer is not in the form of drivers")?;
     heard.drain(..4 + length);
-    let plain = |name: &String| !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.contains(['/', '\0']);
+    let plain = |name: &String| {
+        !matches!(name.as_str(), "" | "." | "..") && name.len() <= NAME_BYTES_MAX && !name.contains(['/', '\0'])
+    };
     if said.files.len() > FILES_MAX || !said.files.iter().all(plain) {
         return Err("its answer names files that it cannot have made");
     }
-    match (said.ready, said.ok) {
-        (true, None) => Ok(Some(Reply::Ready)),
-        (false, Some(ok)) => {
+    match (said.ready, said.ok, said.cell) {
+        (true, None, None) => Ok(Some(Reply::Ready)),
+        (false, Some(ok), Some(cell)) => {
             let error = (!ok).then(|| said.error.unwrap_or_else(|| "it failed and does not say how".to_owned()));
-            Ok(Some(Reply::Ended { error, value: said.value, files: said.files }))
+            Ok(Some(Reply::Ended { cell, error, value: said.value, files: said.files }))
         }
         _ => Err("its answer says two things at once"),
     }
@@ -125,14 +131,14 @@ mod tests {
     fn replies_are_taken_one_by_one_wherever_they_are_cut() {
         let said = [
             r#"{"ready": true}"#,
-            r#"{"ok": true, "value": "3", "files": ["figure-1-1.png"]}"#,
-            r#"{"ok": false, "error": "E: x"}"#,
+            r#"{"cell": 1, "ok": true, "value": "3", "files": ["figure-1-1.png"]}"#,
+            r#"{"cell": 2, "ok": false, "error": "E: x"}"#,
         ];
         let bytes: Vec<u8> = said.iter().flat_map(|body| framed(body)).collect();
         let expected = [
             Reply::Ready,
-            Reply::Ended { error: None, value: Some("3".to_owned()), files: vec!["figure-1-1.png".to_owned()] },
-            Reply::Ended { error: Some("E: x".to_owned()), value: None, files: Vec::new() },
+            Reply::Ended { cell: 1, error: None, value: Some("3".to_owned()), files: vec!["figure-1-1.png".to_owned()] },
+            Reply::Ended { cell: 2, error: Some("E: x".to_owned()), value: None, files: Vec::new() },
         ];
         for cut in 0..bytes.len() {
             let (mut heard, mut replies) = (Vec::new(), Vec::new());
@@ -154,29 +160,30 @@ mod tests {
             long,
             framed("nonsense"),
             framed("[]"),
-            framed(r#"{"ok": true, "more": 1}"#),
+            framed(r#"{"cell": 1, "ok": true, "more": 1}"#),
+            framed(r#"{"ok": true}"#),
             framed(r#"{"ready": true, "ok": true}"#),
             framed("{}"),
-            framed(r#"{"ok": true, "files": ["../up"]}"#),
-            framed(r#"{"ok": true, "files": [""]}"#),
-            framed(&format!(r#"{{"ok": true, "files": {:?}}}"#, vec!["a"; 65])),
+            framed(r#"{"cell": 1, "ok": true, "files": ["../up"]}"#),
+            framed(r#"{"cell": 1, "ok": true, "files": [".."]}"#),
+            framed(&format!(r#"{{"cell": 1, "ok": true, "files": {:?}}}"#, vec!["a"; 65])),
         ] {
             assert!(reply(Language::Node, &mut hostile.clone()).is_err(), "{hostile:?}");
         }
-        for hostile in ["x\n", "256\n", "-1\n", "\n", "00000000000000000"] {
+        for hostile in ["x\n", "1 256\n", "1 -1\n", "1\n", "\n", "000000000000000000000000000000000"] {
             assert!(reply(Language::Shell, &mut hostile.as_bytes().to_vec()).is_err(), "{hostile:?}");
         }
     }
 
     #[test]
     fn the_shell_is_told_bytes_and_not_characters() {
-        assert_eq!(request(Language::Shell, 1, "é").unwrap(), "2\né".as_bytes());
+        assert_eq!(request(Language::Shell, 1, "é").unwrap(), "1 2\né".as_bytes());
         assert!(request(Language::Shell, 1, "a\0b").is_err());
         assert!(request(Language::Python, 1, &"x".repeat(CODE_BYTES_MAX + 1)).is_err());
-        let mut heard = b"ready\n0\n3\n".to_vec();
+        let mut heard = b"ready\n1 0\n2 3\n".to_vec();
         let error = Some("exit status 3".to_owned());
-        let ended = |error| Reply::Ended { error, value: None, files: Vec::new() };
-        for expected in [Reply::Ready, ended(None), ended(error)] {
+        let ended = |cell, error| Reply::Ended { cell, error, value: None, files: Vec::new() };
+        for expected in [Reply::Ready, ended(1, None), ended(2, error)] {
             assert_eq!(reply(Language::Shell, &mut heard).unwrap(), Some(expected));
         }
     }

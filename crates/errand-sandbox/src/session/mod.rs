@@ -116,6 +116,14 @@ impl Sessions {
         Ok(())
     }
 
+    /// Refuses what is no id of a session.
+    ///
+    /// # Errors
+    /// [`Error::SessionId`].
+    pub fn check_id(id: &str) -> Result<()> {
+        check_id(id)
+    }
+
     /// Opens a session that was created before, by this process or another that is gone.
     ///
     /// # Errors
@@ -191,9 +199,15 @@ impl Sessions {
     fn clear_removed(&self) -> Result<()> {
         let names = walk::names(self.dir.as_fd()).map_err(|e| Error::io("listing sessions", &self.root, e))?;
         for name in names.iter().filter_map(|name| name.to_str().ok()) {
-            let is_left = name.starts_with(NAMELESS_PREFIX) && self.lease(name).is_ok();
-            if is_left || name.starts_with(walk::REMOVING_PREFIX) {
+            if name.starts_with(walk::REMOVING_PREFIX) {
                 self.remove(name)?;
+            } else if name.starts_with(NAMELESS_PREFIX) {
+                match self.lease(name) {
+                    Ok(session) => self.destroy(session)?,
+                    Err(Error::SessionBusy { .. }) => {}
+                    // Its maker died before it was whole.
+                    Err(_) => self.remove(name)?,
+                }
             }
         }
         Ok(())

@@ -78,7 +78,7 @@ fn an_error_ends_the_cell_and_not_the_kernel() {
         (Language::Node, "let a = ;", "SyntaxError: Unexpected token ';'", "1"),
         (Language::Shell, "false", "exit status 1", "true"),
     ] {
-        let Some((_session, mut kernel, _root)) = kernel(language) else { return };
+        let Some((_session, mut kernel, _root)) = kernel(language) else { continue };
         let outcome = run(&mut kernel, broken);
         assert!(failed(&outcome).starts_with(told), "{language:?} {broken}: {:?}", outcome.end);
         assert_eq!(run(&mut kernel, well).end, CellEnd::Done);
@@ -103,7 +103,7 @@ fn a_cell_out_of_time_is_interrupted_and_the_kernel_lives() {
         (Language::Node, "var x = 7", "await new Promise(() => setInterval(() => {}, 1000))", "x"),
         (Language::Shell, "x=7", "sleep 600", "[ $x = 7 ]"),
     ] {
-        let Some((_session, mut kernel, _root)) = kernel(language) else { return };
+        let Some((_session, mut kernel, _root)) = kernel(language) else { continue };
         run(&mut kernel, keeps);
         let begun = Instant::now();
         let limited = Cell { wall: Some(Duration::from_millis(200)), ..Cell::new(endless) };
@@ -134,7 +134,7 @@ fn a_kernel_can_be_lost_in_many_ways_and_says_which() {
         (Language::Node, "process.exit(4)", vec![Exit::Code(4)]),
         (Language::Shell, "exit 3", vec![Exit::Code(3)]),
     ] {
-        let Some((session, mut kernel, _root)) = kernel_with(language, &small) else { return };
+        let Some((session, mut kernel, _root)) = kernel_with(language, &small) else { continue };
         session.put_file("kept.txt", b"kept").unwrap();
         let outcome = run(&mut kernel, code);
         // Without a memory group Python is refused the memory and goes on.
@@ -149,17 +149,114 @@ fn a_kernel_can_be_lost_in_many_ways_and_says_which() {
 
 #[test]
 fn a_cell_that_speaks_in_the_drivers_place_gains_nothing() {
-    let forge = |body: &str| {
+    let forge = |body: &str, rest: &str| {
         format!(
-            "import os, struct\nb = {body}\nfor fd in range(3, 64):\n    try: os.write(fd, struct.pack('<I', len(b)) + b)\n    except OSError: pass\n"
+            "import os, struct\nb = {body}\nfor fd in range(3, 64):\n    try: os.write(fd, struct.pack('<I', len(b)) + b)\n    except OSError: pass\n{rest}"
         )
     };
-    for body in ["b'nonsense'", "b'{\"ok\": true, \"files\": [\"../../etc/passwd\"]}'", "b'{' * 100000"] {
+    for body in [
+        "b'nonsense'",
+        "b'{\"cell\": 1, \"ok\": true, \"files\": [\"../../etc/passwd\"]}'",
+        "b'{\"cell\": 2, \"ok\": true}'",
+        "b'{' * 100000",
+    ] {
         let Some((_session, mut kernel, _root)) = kernel(Language::Python) else { return };
-        let outcome = run(&mut kernel, &forge(body));
+        let outcome = run(&mut kernel, &forge(body, ""));
         assert!(matches!(outcome.end, CellEnd::Lost { .. }), "{body}: {:?}", outcome.end);
         assert!(!kernel.is_alive());
     }
+    // One that answers for itself is believed, as it could have said anything; the next cell does not get its words.
+    let Some((_session, mut kernel, _root)) = kernel(Language::Python) else { return };
+    let early = forge("b'{\"cell\": 1, \"ok\": true, \"value\": \"forged\"}'", "import time; time.sleep(0.3)");
+    assert_eq!(run(&mut kernel, &early).end, CellEnd::Done);
+    let next = run(&mut kernel, "2");
+    assert!(next.value.as_deref() != Some("forged"), "{next:?}");
+}
+
+#[test]
+fn what_a_cell_left_running_is_bounded_as_well() {
+    let small = Limits { workspace_bytes: 8 << 20, ..Limits::default() };
+    let Some((session, mut kernel, _root)) = kernel_with(Language::Shell, &small) else { return };
+    let behind = "(while :; do dd if=/dev/zero of=/workspace/$RANDOM bs=1M count=1 2>/dev/null; done) &";
+    assert_eq!(run(&mut kernel, behind).end, CellEnd::Done);
+    let begun = Instant::now();
+    // It goes on, is refused while the workspace is full, and is lost once somebody has looked.
+    let ended = loop {
+        match kernel.run(Cell::new("true")) {
+            Ok(outcome) if outcome.end != CellEnd::Done => break outcome.end,
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.code(), "sandbox_workspace_too_large"),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "it is not bounded");
+        std::thread::yield_now();
+    };
+    assert_eq!(ended, CellEnd::Lost { exit: Exit::OverQuota });
+    let bytes: u64 = session.list("", true, 10_000).unwrap().iter().map(|entry| entry.size).sum();
+    assert!(bytes < 256 << 20, "{bytes} bytes were written");
+}
+
+#[test]
+fn what_is_no_text_costs_no_kernel() {
+    for (language, cells) in [
+        (Language::Python, ["raise ValueError('bad ' + b'caf\\xe9'.decode('utf8', 'surrogateescape'))", "'\\ud83d'"]),
+        (Language::Node, ["'\u{1f600}'.repeat(10000)", "throw new Error('\\ud83d')"]),
+    ] {
+        let Some((_session, mut kernel, _root)) = kernel(language) else { continue };
+        for code in cells {
+            let outcome = run(&mut kernel, code);
+            assert!(matches!(outcome.end, CellEnd::Done | CellEnd::Failed { .. }), "{code}: {:?}", outcome.end);
+        }
+        assert_eq!(run(&mut kernel, "1 + 1").value.as_deref(), Some("2"));
+    }
+}
+
+#[test]
+fn usual_scripts_cost_no_shell() {
+    let Some((_session, mut kernel, _root)) = kernel(Language::Shell) else { return };
+    for (code, fails) in [
+        ("set -euo pipefail\nfalse\ntrue", false),
+        ("set +euo pipefail; break", false),
+        ("continue", false),
+        ("for i in 1 2; do break; done; declare -A seen; seen[a]=1", false),
+        ("[ \"${seen[a]}\" = 1 ]", false),
+        ("f() { return 4; }; f", true),
+    ] {
+        let outcome = run(&mut kernel, code);
+        assert_eq!(
+            matches!(outcome.end, CellEnd::Failed { .. }),
+            fails,
+            "{code}: {:?} {}",
+            outcome.end,
+            outcome.stderr.text()
+        );
+    }
+    assert!(kernel.is_alive());
+}
+
+#[test]
+fn files_of_the_workspace_do_not_take_the_place_of_what_a_driver_needs() {
+    let Some(World { engine, session, root }) = world() else { return };
+    for name in ["json.py", "ast.py", "struct.py", "sitecustomize.py", "traceback.py"] {
+        session.put_file(name, b"raise SystemExit(9)").unwrap();
+    }
+    let session = Arc::new(session);
+    let mut kernel = engine.kernel(&session, Language::Python, &Limits::default()).unwrap();
+    assert_eq!(run(&mut kernel, "1").value.as_deref(), Some("1"));
+    drop((kernel, root));
+}
+
+#[test]
+fn cells_are_the_main_module_and_streams_come_back() {
+    let Some((_session, mut kernel, _root)) = kernel(Language::Python) else { return };
+    run(&mut kernel, "import pickle, sys\nclass Mine: pass");
+    assert_eq!(run(&mut kernel, "type(pickle.loads(pickle.dumps(Mine()))) is Mine").value.as_deref(), Some("True"));
+    for breaks in ["sys.stdout = None", "sys.stdout.close()", "import io; sys.stderr = io.StringIO()"] {
+        run(&mut kernel, breaks);
+        assert_eq!(run(&mut kernel, "print('seen')").stdout.text(), "seen\n", "{breaks}");
+    }
+    let forked = run(&mut kernel, "import os\npid = os.fork()\npid and os.waitpid(pid, 0)[1]");
+    assert_eq!(forked.value.as_deref(), Some("0"));
+    assert_eq!(run(&mut kernel, "3").value.as_deref(), Some("3"));
 }
 
 #[test]
