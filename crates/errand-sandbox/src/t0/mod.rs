@@ -1,7 +1,7 @@
 //! Tier T0: Python code in an interpreter of our own choice, in a worker process, on any system and without any right.
 //!
 //! Reading order: [`ScriptEngine`] (starts where its probe passes, runs scripts), [`ScriptSession`] (variables that live
-//! between cells), [`worker`] and [`CountingAllocator`] (what a binary needs to be the worker), `frame` (what the two say to
+//! between cells), [`worker()`] and [`CountingAllocator`] (what a binary needs to be the worker), `frame` (what the two say to
 //! each other), `interpreter` (the language, and what code may ask of its host: the time), `harden` (walls that the system
 //! gives, where it does), `call` and `watch` (one call, and the clock that ends it).
 //!
@@ -42,7 +42,7 @@ use crate::exec::{CancelToken, ExecOutcome, Exit, OnOutput, Output};
 use crate::limits::Limits;
 use crate::report::Report;
 
-/// How a worker is started: a program that calls [`worker`].
+/// How a worker is started: a program that calls [`worker()`].
 #[derive(Debug, Clone)]
 pub struct ScriptConfig {
     /// The program, usually the one that runs ([`std::env::current_exe`]).
