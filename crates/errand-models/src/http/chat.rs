@@ -3,6 +3,7 @@
 //! Forms checked 2026-11-21 against <https://developers.openai.com/api/reference/resources/chat>.
 
 use super::calls::Fragment;
+use super::chunk::{self, Chunk};
 use super::dialect::{Ask, Broken, Dialect, Ended, Offer, Reader, Step, Unfit, complaint};
 use super::draft::Draft;
 use super::forms::{arguments_text, count, function_tools, list, sent_arguments, sent_id, sent_name, text};
@@ -247,28 +248,19 @@ struct ChatReader {
 }
 
 impl ChatReader {
-    /// A piece of a message, or with `is_whole` all of it: then calls stand side by side, and their position is their index.
-    fn choice(&mut self, choice: &Value, part: &Value, is_whole: bool, deltas: &dyn DeltaSink) -> Result<(), Broken> {
-        // DeepSeek, vLLM and llama.cpp say `reasoning_content`; OpenRouter, Ollama and newer vLLM say `reasoning`.
-        let reasoning = [text(part, "reasoning_content"), text(part, "reasoning")];
-        self.draft.add_reasoning(reasoning.into_iter().find(|text| !text.is_empty()).unwrap_or_default(), deltas);
-        self.content(part.get("content"), deltas);
-        let refusal = text(part, "refusal");
-        if !refusal.is_empty() {
+    /// A piece of a message, or all of it.
+    fn piece(&mut self, piece: &Piece<'_>, deltas: &dyn DeltaSink) -> Result<(), Broken> {
+        self.draft.add_reasoning(piece.reasoning, deltas);
+        self.draft.add_text(piece.text, deltas);
+        self.parts(piece.parts, deltas);
+        if !piece.refusal.is_empty() {
             self.draft.refused = true;
-            self.draft.add_text(refusal, deltas);
+            self.draft.add_text(piece.refusal, deltas);
         }
-        for (position, call) in (0..).zip(list(part, "tool_calls")) {
-            let function = call.get("function").unwrap_or(&Value::Null);
-            let fragment = Fragment {
-                index: if is_whole { Some(position) } else { count(call, "/index") },
-                id: text(call, "id"),
-                name: text(function, "name"),
-                arguments: &arguments_text(function.get("arguments")),
-            };
-            self.draft.calls.add(&fragment, deltas)?;
+        for fragment in &piece.calls {
+            self.draft.calls.add(fragment, deltas)?;
         }
-        match text(choice, "finish_reason") {
+        match piece.finish_reason {
             "" => {}
             "length" | "max_tokens" => self.draft.finish = Some(Finish::Length),
             "content_filter" | "refusal" => self.draft.finish = Some(Finish::Refused),
@@ -278,20 +270,61 @@ impl ChatReader {
         Ok(())
     }
 
-    /// Content is text, or (Mistral) a list of typed parts.
-    fn content(&mut self, content: Option<&Value>, deltas: &dyn DeltaSink) {
-        match content {
-            Some(Value::String(text)) => self.draft.add_text(text, deltas),
-            Some(Value::Array(parts)) => {
-                for part in parts {
-                    self.draft.add_text(text(part, "text"), deltas);
-                    for thought in list(part, "thinking") {
-                        self.draft.add_reasoning(text(thought, "text"), deltas);
-                    }
-                }
+    /// Content as a list of typed parts, as Mistral has it.
+    fn parts(&mut self, parts: &[Value], deltas: &dyn DeltaSink) {
+        for part in parts {
+            self.draft.add_text(text(part, "text"), deltas);
+            for thought in list(part, "thinking") {
+                self.draft.add_reasoning(text(thought, "text"), deltas);
             }
-            _ => {}
         }
+    }
+
+    /// With `is_whole` calls stand side by side, and their position is their index.
+    fn choice(&mut self, choice: &Value, part: &Value, is_whole: bool, deltas: &dyn DeltaSink) -> Result<(), Broken> {
+        let functions: Vec<&Value> =
+            list(part, "tool_calls").map(|call| call.get("function").unwrap_or(&Value::Null)).collect();
+        let arguments: Vec<String> = functions.iter().map(|function| arguments_text(function.get("arguments"))).collect();
+        let calls = (0..).zip(list(part, "tool_calls")).zip(functions.iter().zip(&arguments));
+        let calls = calls.map(|((position, call), (function, arguments))| Fragment {
+            index: if is_whole { Some(position) } else { count(call, "/index") },
+            id: text(call, "id"),
+            name: text(function, "name"),
+            arguments,
+        });
+        let piece = Piece {
+            reasoning: first(text(part, "reasoning_content"), text(part, "reasoning")),
+            text: text(part, "content"),
+            parts: part.get("content").and_then(Value::as_array).map_or(&[], Vec::as_slice),
+            refusal: text(part, "refusal"),
+            calls: calls.collect(),
+            finish_reason: text(choice, "finish_reason"),
+        };
+        self.piece(&piece, deltas)
+    }
+
+    /// The same of a chunk in its usual form.
+    fn chunk(&mut self, whole: &Chunk<'_>, is_whole: bool, deltas: &dyn DeltaSink) -> Result<(), Broken> {
+        self.about(&whole.model, whole.usage.as_ref());
+        let Some(choice) = whole.choices.first() else { return Ok(()) };
+        let part = if is_whole { choice.message.as_ref() } else { choice.delta.as_ref().or(choice.message.as_ref()) };
+        let calls = part.and_then(|part| part.tool_calls.as_deref()).unwrap_or_default();
+        let fragments = (0..).zip(calls).map(|(position, call)| Fragment {
+            index: if is_whole { Some(position) } else { call.index },
+            id: chunk::said(&call.id),
+            name: call.function.as_ref().map_or("", |function| chunk::said(&function.name)),
+            arguments: call.function.as_ref().map_or("", |function| chunk::said(&function.arguments)),
+        });
+        let of = |pick: for<'b> fn(&'b chunk::Part<'_>) -> &'b str| part.map_or("", pick);
+        let piece = Piece {
+            reasoning: first(of(|part| chunk::said(&part.reasoning_content)), of(|part| chunk::said(&part.reasoning))),
+            text: of(|part| chunk::said(&part.content)),
+            parts: &[],
+            refusal: of(|part| chunk::said(&part.refusal)),
+            calls: fragments.collect(),
+            finish_reason: chunk::said(&choice.finish_reason),
+        };
+        self.piece(&piece, deltas)
     }
 
     fn reply(mut self) -> ModelReply {
@@ -303,20 +336,48 @@ impl ChatReader {
         self.draft.into_reply()
     }
 
-    fn about(&mut self, event: &Value) {
+    fn about(&mut self, model: &str, told: Option<&Value>) {
         if self.draft.model.is_empty() {
-            text(event, "model").clone_into(&mut self.draft.model);
+            model.clone_into(&mut self.draft.model);
         }
-        if let Some(found) = event.get("usage").and_then(usage) {
+        if let Some(found) = told.and_then(usage) {
             self.draft.usage = Some(found);
         }
     }
 }
 
+/// What a piece of a message says.
+struct Piece<'a> {
+    reasoning: &'a str,
+    text: &'a str,
+    /// Content that is no text.
+    parts: &'a [Value],
+    refusal: &'a str,
+    calls: Vec<Fragment<'a>>,
+    finish_reason: &'a str,
+}
+
+/// DeepSeek, vLLM and llama.cpp say `reasoning_content`; OpenRouter, Ollama and newer vLLM say `reasoning`.
+fn first<'a>(one: &'a str, other: &'a str) -> &'a str {
+    if one.is_empty() { other } else { one }
+}
+
 impl Reader for ChatReader {
+    fn usual_event(&mut self, text: &str, deltas: &dyn DeltaSink) -> Option<Result<Step, Broken>> {
+        let chunk = Chunk::read(text.as_bytes())?;
+        Some(self.chunk(&chunk, false, deltas).map(|()| Step::More))
+    }
+
+    fn usual_whole(&mut self, body: &[u8], deltas: &dyn DeltaSink) -> Option<Result<(), Broken>> {
+        let chunk = Chunk::read(body).filter(|chunk| !chunk.choices.is_empty())?;
+        let taken = self.chunk(&chunk, true, deltas);
+        self.draft.finish.get_or_insert(Finish::Stop);
+        Some(taken)
+    }
+
     fn event(&mut self, event: &Value, deltas: &dyn DeltaSink) -> Result<Step, Broken> {
         complaint(event)?;
-        self.about(event);
+        self.about(text(event, "model"), event.get("usage"));
         let choice = event.get("choices").and_then(|choices| choices.get(0)).unwrap_or(&Value::Null);
         // A server may stream one whole message instead of pieces.
         let part = choice.get("delta").or_else(|| choice.get("message")).unwrap_or(&Value::Null);
@@ -326,7 +387,7 @@ impl Reader for ChatReader {
 
     fn whole(&mut self, body: &Value, deltas: &dyn DeltaSink) -> Result<(), Broken> {
         complaint(body)?;
-        self.about(body);
+        self.about(text(body, "model"), body.get("usage"));
         let Some(choice) = body.get("choices").and_then(|choices| choices.get(0)) else {
             return Err(Broken::Garbled("the answer is JSON but holds no choices".to_owned()));
         };
@@ -417,5 +478,60 @@ mod tests {
         let ask =
             Ask { request: &request, model: "m", origin: "o".to_owned(), pictures: &pictures, manner: &manner, about: None };
         assert!(matches!(bytes(&ask), Err(Unfit::Tool { .. })));
+    }
+
+    #[test]
+    fn a_chunk_says_the_same_read_at_once_or_as_a_value() {
+        let (pictures, request) = (
+            Pictures::default(),
+            ModelRequest {
+                model: "m".to_owned(),
+                messages: Vec::new(),
+                tools: Vec::new(),
+                max_output_tokens: 1,
+                output: None,
+                cache_key: String::new(),
+                memo: Memo::default(),
+            },
+        );
+        let manner = crate::http::manner::Manner::of(&"http://localhost/v1".parse().unwrap(), &Settings::default());
+        let ask =
+            Ask { request: &request, model: "m", origin: "o".to_owned(), pictures: &pictures, manner: &manner, about: None };
+        let streams: [&[&str]; 4] = [
+            &[
+                r#"{"model": "m\u0041", "choices": [{"delta": {"content": "a\n\u00e9", "reasoning": "why"}}]}"#,
+                r#"{"choices": [{"delta": {"content": null, "reasoning_content": "so"}, "finish_reason": "length"}]}"#,
+                r#"{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}"#,
+            ],
+            &[
+                r#"{"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": "{\"a"}}]}}]}"#,
+                r#"{"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": "\":1}"}}]}, "finish_reason": "tool_calls"}]}"#,
+            ],
+            &[
+                r#"{"choices": [{"message": {"content": "whole", "refusal": "no"}, "finish_reason": "stop"}], "usage": null}"#,
+            ],
+            &[r#"{"choices": [{"delta": {"content": [{"type": "text", "text": "parts"}]}, "finish_reason": "stop"}]}"#],
+        ];
+        for stream in streams {
+            let reader = || ChatReader { draft: Draft::new(&ask), keeps_reasoning: false };
+            let (mut quick, mut slow) = (reader(), reader());
+            for event in stream {
+                let value: Value = serde_json::from_str(event).unwrap();
+                match quick.usual_event(event, &()) {
+                    Some(taken) => assert!(matches!(taken, Ok(Step::More)), "{event}"),
+                    None => drop(quick.event(&value, &()).unwrap()),
+                }
+                slow.event(&value, &()).unwrap();
+            }
+            let finished = |reader: ChatReader| Box::new(reader).finish(Ended::Marked).unwrap();
+            assert_eq!(finished(quick), finished(slow), "{stream:?}");
+        }
+        // What is no usual chunk is left to the value.
+        for other in [r#"{"error": {"message": "no"}}"#, "[]", "1", r#"{"choices": [{"delta": {"content": 1}}]}"#] {
+            assert!(
+                ChatReader { draft: Draft::new(&ask), keeps_reasoning: false }.usual_event(other, &()).is_none(),
+                "{other}"
+            );
+        }
     }
 }

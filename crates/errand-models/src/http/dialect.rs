@@ -149,6 +149,16 @@ pub(crate) enum Framing {
 
 /// Gathers one reply. Made per call; told each event, then asked for the whole.
 pub(crate) trait Reader: Send {
+    /// Takes an event in its usual form as it came. `None`: it is to be read as a value, and nothing was taken.
+    fn usual_event(&mut self, _text: &str, _deltas: &dyn DeltaSink) -> Option<Result<Step, Broken>> {
+        None
+    }
+
+    /// The same for the answer of a server that does not stream.
+    fn usual_whole(&mut self, _body: &[u8], _deltas: &dyn DeltaSink) -> Option<Result<(), Broken>> {
+        None
+    }
+
     /// Takes one event of the stream.
     fn event(&mut self, event: &Value, deltas: &dyn DeltaSink) -> Result<Step, Broken>;
 

@@ -7,6 +7,7 @@ mod address;
 mod anthropic;
 mod calls;
 mod chat;
+mod chunk;
 mod classify;
 mod client;
 mod dialect;

@@ -9,7 +9,6 @@ use errand_engine::ports::DeltaSink;
 use futures::StreamExt;
 use reqwest::Response;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
-use serde_json::Value;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -68,8 +67,14 @@ async fn read_stream(
             "" => {}
             "[DONE]" => break Ended::Marked,
             data => {
-                let event: Value = serde_json::from_str(data).map_err(|_| endpoint.garbled("an event is not JSON"))?;
-                if reader.event(&event, deltas).map_err(|broken| endpoint.broken(broken))? == Step::Done {
+                let taken = match reader.usual_event(data, deltas) {
+                    Some(taken) => taken,
+                    None => {
+                        let event = serde_json::from_str(data).map_err(|_| endpoint.garbled("an event is not JSON"))?;
+                        reader.event(&event, deltas)
+                    }
+                };
+                if taken.map_err(|broken| endpoint.broken(broken))? == Step::Done {
                     break Ended::Marked;
                 }
             }
@@ -90,8 +95,14 @@ async fn read_whole(
     deltas: &dyn DeltaSink,
 ) -> Result<ModelReply, ModelError> {
     let body = wire::collect(response, endpoint.reply_bytes_max()).await.map_err(|error| endpoint.garbled(error))?;
-    let body: Value = serde_json::from_slice(&body).map_err(|_| endpoint.garbled("it is not the JSON it says it is"))?;
-    reader.whole(&body, deltas).map_err(|broken| endpoint.broken(broken))?;
+    let taken = match reader.usual_whole(&body, deltas) {
+        Some(taken) => taken,
+        None => {
+            let body = serde_json::from_slice(&body).map_err(|_| endpoint.garbled("it is not the JSON it says it is"))?;
+            reader.whole(&body, deltas)
+        }
+    };
+    taken.map_err(|broken| endpoint.broken(broken))?;
     reader.finish(Ended::Marked).map_err(|broken| endpoint.broken(broken))
 }
 
