@@ -15,15 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-const SETTINGS: Settings = Settings {
-    step_ms: 300_000,
-    margin_ms: 10_000,
-    lease_ms: 900_000,
-    begin_ms: 0,
-    early_ms: 1_000,
-    records_per_message: 1,
-    receives: 12,
-};
+const SETTINGS: Settings = Settings { receives: 12, ..Settings::DEFAULT };
 
 /// Most tasks at a time.
 const WORKERS: usize = 10;
@@ -182,7 +174,9 @@ impl Executor {
             world: sim,
             watch: Arc::new(()),
         };
-        let settings = Settings { records_per_message: self.records_per_message, ..SETTINGS };
+        // Who alone carries runs on, as on a laptop, sets the entry of a new run ahead at once.
+        let begin_ms = if self.sim.lock().faults.exclusive { SETTINGS.lease_ms } else { SETTINGS.begin_ms };
+        let settings = Settings { records_per_message: self.records_per_message, begin_ms, ..SETTINGS };
         let driver = Driver::new(adapters, settings).with_bugs(self.bug.map(Bugs::plant).unwrap_or_default());
         if self.sim.lock().faults.exclusive {
             self.process = Some(driver.clone());

@@ -38,17 +38,22 @@ pub struct Settings {
     pub receives: u32,
 }
 
+impl Settings {
+    /// Of a worker among others, under a time-out of its own.
+    pub const DEFAULT: Self = Self {
+        step_ms: 300_000,
+        margin_ms: 10_000,
+        lease_ms: 900_000,
+        begin_ms: 0,
+        early_ms: 1_000,
+        records_per_message: 1,
+        receives: 5,
+    };
+}
+
 impl Default for Settings {
     fn default() -> Self {
-        Self {
-            step_ms: 300_000,
-            margin_ms: 10_000,
-            lease_ms: 900_000,
-            begin_ms: 0,
-            early_ms: 1_000,
-            records_per_message: 1,
-            receives: 5,
-        }
+        Self::DEFAULT
     }
 }
 

@@ -97,6 +97,12 @@ impl OciEngine {
         if !rustix::process::geteuid().is_root() {
             return Err("OCI runtimes are started as root only, which gives each session user ids of its own: run the runner as root".into());
         }
+        if !owner::has_ranges() {
+            // The root of a container takes the id above that of its session.
+            return Err(
+                "OCI runtimes need a range of user ids for each session, which root has here for single ids only".into()
+            );
+        }
         check_program(&config.runtime, "the OCI runtime")?;
         check_program(&config.inside.program, "the program for the first process of a box")?;
         let text = config.flags.iter().chain(&config.inside.arguments);
@@ -108,6 +114,7 @@ impl OciEngine {
         }
         let place = guard::PLACE.to_string_lossy();
         owner::private_folder(Path::new(&*place)).map_err(|e| format!("{place} cannot be used for bundles: {e}"))?;
+        warm(&config.runtime).map_err(|e| format!("the OCI runtime cannot be read: {e}"))?;
         let kind = config.kind.unwrap_or_else(|| RuntimeKind::of(&config.runtime));
         let report = Report::unavailable(Tier::T2, vec!["not probed".into()], Vec::new(), 0);
         Ok(OciEngine { host: Engine::prepare(&config.boxes)?, config: config.clone(), kind, report, missing: None })
@@ -253,6 +260,12 @@ fn command_line(config: &OciConfig, kind: RuntimeKind, command: &[&str]) -> Vec<
     argv.extend(config.flags.iter().cloned());
     argv.extend(["--root", &state].iter().chain(own).chain(command).map(|one| (*one).to_owned()));
     argv
+}
+
+/// Reads a program into the page cache. Pages count for the group that reads them first: a box near its quota of memory would
+/// read those of its own runtime again and again instead of being ended.
+fn warm(program: &Path) -> std::io::Result<u64> {
+    std::io::copy(&mut std::fs::File::open(program)?, &mut std::io::sink())
 }
 
 fn check_program(path: &Path, what: &str) -> std::result::Result<(), String> {

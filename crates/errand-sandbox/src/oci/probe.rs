@@ -71,8 +71,9 @@ fn attempt(engine: &OciEngine) -> Result<(Answers, Ids)> {
     if failed || answers.is_empty() {
         return Err(Error::RuntimeFailed { said });
     }
-    if group.oom_kills() > 0 {
-        // The attempt on the memory, the last of all, may have cost the whole box.
+    let most = engine.around(&limits).memory_bytes;
+    if group.oom_kills() > 0 || group.memory_peak().is_some_and(|peak| peak >= most) {
+        // The attempt on the memory, the last of all, may have cost the whole box, or its time.
         let last = u16::try_from(GROUPS.iter().map(|group| group.len()).sum::<usize>() - 1).unwrap_or(u16::MAX);
         answers.entry(last).or_insert(Err(libc::ENOMEM));
     }

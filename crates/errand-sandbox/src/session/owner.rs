@@ -85,6 +85,11 @@ impl IdSpan {
     }
 }
 
+/// Whether the ids next to each of those handed out are nobody's: not where they are counted down one by one.
+pub(crate) fn has_ranges() -> bool {
+    id_span().is_ok_and(|span| span == IdSpan::Wide)
+}
+
 fn id_span() -> Result<IdSpan> {
     let read = |path: &str| std::fs::read_to_string(path).map_err(|e| Error::io("reading the id map", path, e));
     span_of(&read("/proc/self/uid_map")?, &read("/proc/self/gid_map")?).ok_or_else(|| Error::Io {

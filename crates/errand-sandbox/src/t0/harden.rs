@@ -90,14 +90,17 @@ mod linux {
     pub fn rehearse() -> std::io::Result<()> {
         let (input, mut output) = super::super::worker::streams()?;
         let (_reader, mut other) = std::io::pipe()?;
+        let parent = rustix::process::getppid();
         raise(64 << 20, &input, &output);
-        let attempts: [(&str, bool); 7] = [
+        let no_time = Rlimit { current: Some(0), maximum: None };
+        let attempts: [(&str, bool); 8] = [
             ("read a file", File::open("/etc/passwd").is_err()),
             ("write a file", File::create("/tmp/errand-t0-rehearsal").is_err()),
             ("open a socket", std::net::UdpSocket::bind("127.0.0.1:0").is_err()),
             ("run a program", std::process::Command::new("/bin/true").spawn().is_err()),
             ("start a thread", std::thread::Builder::new().spawn(|| ()).is_err()),
             ("write to another pipe", other.write(b"x").is_err()),
+            ("end its parent's time", rustix::process::prlimit(parent, Resource::Cpu, no_time).is_err()),
             ("take all memory", Vec::<u8>::new().try_reserve_exact(1 << 30).is_err()),
         ];
         for (what, held) in attempts {
@@ -159,7 +162,10 @@ mod linux {
         rules.insert(libc::SYS_write, only(0, SeccompCmpOp::Eq, number(output))?);
         // An abort is a signal to itself.
         rules.insert(libc::SYS_tgkill, only(0, SeccompCmpOp::Eq, u64::from(std::process::id()))?);
-        rules.insert(libc::SYS_prlimit64, only(1, SeccompCmpOp::Eq, u64::from(libc::RLIMIT_CPU))?);
+        // Of this process: another one of the same user could be ended by it.
+        let equals = |argument, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
+        let own_time = vec![equals(0, 0)?, equals(1, u64::from(libc::RLIMIT_CPU))?];
+        rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(own_time)?]);
         let other = SeccompAction::Errno(libc::EPERM as u32);
         let arch = TargetArch::try_from(std::env::consts::ARCH)?;
         SeccompFilter::new(rules, other, SeccompAction::Allow, arch)?.try_into()

@@ -42,7 +42,7 @@ fn the_walls_hold_without_the_interpreter() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_errand-t0-worker")).arg("rehearse").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let wanted = "read a file: held\nwrite a file: held\nopen a socket: held\nrun a program: held\nstart a thread: held\n\
-                  write to another pipe: held\ntake all memory: held\n";
+                  write to another pipe: held\nend its parent's time: held\ntake all memory: held\n";
     assert_eq!(text, wanted, "{}", String::from_utf8_lossy(&output.stderr));
 }
 
