@@ -88,10 +88,11 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// The one of the surface that a path belongs to.
+    /// The one of the surface that a path belongs to. What lies below `/v1` and is not ours was asked for by a client that
+    /// takes this for OpenAI's.
     pub(crate) fn of(path: &str) -> Self {
         let below = |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if ["/v1/responses", "/v1/models"].into_iter().any(below) { Dialect::OpenAi } else { Dialect::Problem }
+        if below("/v1") && !below("/v1/runs") { Dialect::OpenAi } else { Dialect::Problem }
     }
 
     fn media_type(self) -> HeaderValue {

@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Export(Export),
     /// Tell what works on this machine, and how to get what does not
     Doctor,
+    /// Tell more of an error by its code, or list all codes
+    Explain(Explain),
     /// List providers and their models: what is set up, prices, and which model is taken by default
     Models(Models),
     /// Show a scripted errand on the real engine and the real sandbox
@@ -510,9 +512,18 @@ pub(crate) struct Fork {
     /// Another model
     #[arg(long, short, value_name = "MODEL")]
     pub(crate) model: Option<String>,
-    /// Another budget in dollars, or `none`
+    /// Another budget in dollars, or `none` [default: that of the run, as are the bounds below]
     #[arg(long, value_name = "USD", allow_hyphen_values = true)]
     pub(crate) budget: Option<String>,
+    /// Most tokens it may use, or `none`
+    #[arg(long, value_name = "N")]
+    pub(crate) budget_tokens: Option<String>,
+    /// Most model turns
+    #[arg(long, value_name = "N")]
+    pub(crate) max_steps: Option<String>,
+    /// Most time at work, such as 90s, 30m or 2h
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) max_time: Option<String>,
     #[command(flatten)]
     pub(crate) carry: Carry,
 }
@@ -572,6 +583,12 @@ pub(crate) enum ToolsCommand {
         /// The folder
         folder: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The code, as messages and JSON tell it [default: list all]
+    pub(crate) code: Option<String>,
 }
 
 #[derive(Debug, Args)]

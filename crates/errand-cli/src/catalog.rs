@@ -128,8 +128,8 @@ impl Catalog for Names {
 fn named(error: Error, unknown: u16) -> Failure {
     let status = match &*error.code {
         "model_unknown" | "assistant_not_found" | "assistant_name_invalid" => unknown,
-        "unknown_tool" | "tool_named_twice" | "model_bad_request" => 400,
-        "model_auth" => 503,
+        // Another model can be named; clients that try again after a failure of the server would do so in vain.
+        "unknown_tool" | "tool_named_twice" | "model_bad_request" | "model_auth" => 400,
         _ => 500,
     };
     Failure::new(status, error.code, error.message)

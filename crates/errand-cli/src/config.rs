@@ -145,6 +145,11 @@ impl Config {
         Self::resolve(global, &RunOptions::default(), environment)
     }
 
+    /// Resolves the settings as if there were no settings file, for whoever tells what is wrong with it.
+    pub(crate) fn without_file(global: &Global, environment: &dyn Environment) -> Result<Self, Error> {
+        Self::of((File::default(), None), global, &RunOptions::default(), environment)
+    }
+
     /// Resolves the settings of a command that carries runs on.
     pub(crate) fn carrying(global: &Global, carry: &Carry, environment: &dyn Environment) -> Result<Self, Error> {
         let options = RunOptions {
@@ -158,7 +163,15 @@ impl Config {
 
     /// Resolves all settings.
     pub(crate) fn resolve(global: &Global, options: &RunOptions, environment: &dyn Environment) -> Result<Self, Error> {
-        let (file, path) = File::find(global.config.as_ref(), environment)?;
+        Self::of(File::find(global.config.as_ref(), environment)?, global, options, environment)
+    }
+
+    fn of(
+        (file, path): (File, Option<PathBuf>),
+        global: &Global,
+        options: &RunOptions,
+        environment: &dyn Environment,
+    ) -> Result<Self, Error> {
         let variable = |name: &str| environment.text(name);
         let given = |flag: &Option<String>, name: &str, filed: &Option<String>| {
             flag.clone().or_else(|| variable(name)).or_else(|| filed.clone())

@@ -64,6 +64,7 @@ const USAGE: &[&str] = &[
     "call_id_invalid",
     "config_invalid",
     "duration_invalid",
+    "error_code_unknown",
     "file_missing",
     "file_name_unusable",
     "file_not_plain",
@@ -136,6 +137,7 @@ impl Error {
             "model_auth" => {
                 "set the key that the message names, or ERRAND_MODEL_API_KEY with --model-base-url; `errand models` lists all"
             }
+            "error_code_unknown" => "`errand explain` lists all codes",
             "model_unknown" => "`errand doctor` tells which models can be used here",
             "price_unknown" => "give `--budget none --budget-tokens N`, or the price in errand.toml",
             "tool_manifest_broken" | "tool_secret_in_clear" => {
@@ -148,8 +150,8 @@ impl Error {
             _ => "",
         };
         match short {
-            "" => format!("docs/errors/{}.md tells more", self.code),
-            short => format!("{short}; docs/errors/{}.md tells more", self.code),
+            "" => format!("`errand explain {}` tells more", self.code),
+            short => format!("{short}; `errand explain {}` tells more", self.code),
         }
     }
 }

@@ -132,24 +132,22 @@ impl Host {
         Ok(self.folder.store().unfinished().await?)
     }
 
-    /// Runs among them that can go on without a person.
-    pub(crate) async fn able(&self) -> Result<Vec<RunId>, Error> {
-        let mut able = Vec::new();
+    /// Runs among them that can go on without a person: those that can here, and those that cannot with these settings.
+    pub(crate) async fn able(&self) -> Result<(Vec<RunId>, Vec<RunId>), Error> {
+        let (mut able, mut elsewhere) = (Vec::new(), Vec::new());
         for run in self.unfinished().await? {
             // One that cannot be read is left to whoever asks for it.
             let Ok(log) = self.driver.load(run).await else { continue };
-            if !self.driver.serves(log.run.model()) || !self.driver.has_tools(&log.run.config.tools) {
-                continue;
-            }
             let head = &log.run.head;
             let waits_for_clock = matches!(head.due, Due::Calls { .. }) && head.due.deadline().is_some();
             // A person's word may lie beside the log, said when nobody carried the run on.
             let is_told = matches!(log.next(SystemWorld.now()), Next::Commit { .. });
             if head.status == Status::Running || waits_for_clock || is_told {
-                able.push(run);
+                let is_here = self.driver.serves(log.run.model()) && self.driver.has_tools(&log.run.config.tools);
+                if is_here { able.push(run) } else { elsewhere.push(run) }
             }
         }
-        Ok(able)
+        Ok((able, elsewhere))
     }
 
     /// Why a run cannot go on here, if its tools are not those that it began with.

@@ -4,7 +4,7 @@ use crate::files::FileEntry;
 use crate::follow::waits_for;
 use crate::text;
 use errand_api::events::bound_name;
-use errand_core::{BudgetBound, RunId, RunLog, Status, Usd};
+use errand_core::{BudgetBound, Due, Left, RunId, RunLog, Status, Usd};
 use serde::Serialize;
 
 /// How a run stands.
@@ -34,6 +34,9 @@ pub(crate) struct Summary {
     pub(crate) files: Vec<FileEntry>,
     #[serde(skip)]
     cost: String,
+    /// What has to be raised for it to go on, if it is paused.
+    #[serde(skip)]
+    short_of: Option<&'static str>,
 }
 
 impl Summary {
@@ -62,6 +65,7 @@ impl Summary {
             waits_for: waits_for(log),
             files,
             cost: cost(log, total.usd, unconfirmed),
+            short_of: (head.due == Due::Budget).then(|| short_of(log)),
         }
     }
 
@@ -73,8 +77,8 @@ impl Summary {
             lines.push(format!("{}{code}: {}", self.status, text::neutral(message)));
         }
         lines.extend(self.waits_for.iter().cloned());
-        if self.status == "paused" {
-            lines.push(format!("to go on: errand raise {} --usd AMOUNT", self.run));
+        if let Some(short_of) = self.short_of {
+            lines.push(format!("to go on: errand raise {} {short_of}", self.run));
         }
         lines.push(format!(
             "{} · {} · {} · {} · {} tokens · {} · {}",
@@ -108,16 +112,29 @@ fn reason(status: &Status) -> (Option<String>, Option<String>) {
         Status::Cancelled { reason } => (None, Some(reason.clone()).filter(|reason| !reason.is_empty())),
         Status::BudgetExceeded { bound } => {
             let more = match bound {
-                BudgetBound::Usd => "give a new run more with --budget, or fork this one",
-                BudgetBound::Tokens => "give a new run more with --budget-tokens, or fork this one",
-                BudgetBound::Steps => "give a new run more with --max-steps, or fork this one",
-                BudgetBound::ActiveTime => "give a new run more with --max-time, or fork this one",
+                BudgetBound::Usd => "give a new run, or a fork of this one, more with --budget",
+                BudgetBound::Tokens => "give a new run, or a fork of this one, more with --budget-tokens",
+                BudgetBound::Steps => "give a new run, or a fork of this one, more with --max-steps",
+                BudgetBound::ActiveTime => "give a new run, or a fork of this one, more with --max-time",
                 BudgetBound::OutputTokens => "the request said how long the answer may be at most",
             };
             let message = format!("the next model call does not fit; {more}");
             (Some(bound_name(*bound).to_owned()), Some(message))
         }
         _ => (None, None),
+    }
+}
+
+/// The flags of `errand raise` that let a paused run go on.
+fn short_of(log: &RunLog) -> &'static str {
+    let budget = &log.run.config.budget;
+    let left = Left::of(budget, &log.run.head);
+    match (budget.usd, budget.tokens) {
+        _ if left.steps == 0 => "--steps N",
+        _ if left.active_ms == 0 => "--time DURATION",
+        (Some(_), Some(_)) => "--usd AMOUNT --tokens N",
+        (None, Some(_)) => "--tokens N",
+        _ => "--usd AMOUNT",
     }
 }
 

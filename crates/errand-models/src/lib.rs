@@ -25,7 +25,7 @@ mod vendors;
 
 pub use choose::{Choice, ChooseError, SCRIPT_DEFAULT, choose_by_key, choose_default};
 pub use http::Offer;
-pub use prices::{Listed, listed};
+pub use prices::{Listed, listed, lists_prices};
 pub use providers::Providers;
 pub use scripted::{PREFIX, ScriptError, ScriptedModels};
 pub use settings::{

@@ -1,6 +1,7 @@
 //! The built-in price table, `schemas/prices.toml`.
 
 use crate::scripted::Dollars;
+use crate::vendors::VENDORS;
 use errand_core::Price;
 use serde::Deserialize;
 use std::sync::LazyLock;
@@ -39,6 +40,17 @@ pub fn listed(host: &str, model: &str) -> Option<Listed> {
         source: &entry.source,
         checked: &entry.checked,
     })
+}
+
+/// Whether the table lists models of this vendor.
+pub fn lists_prices(vendor: &str) -> bool {
+    VENDORS.iter().find(|known| known.name == vendor).is_some_and(|vendor| names(vendor.host()).next().is_some())
+}
+
+/// Names of the models that the table knows at the provider whose host is `host`.
+pub(crate) fn names(host: &str) -> impl Iterator<Item = &'static str> + use<'_> {
+    let of_host = TABLE.provider.iter().filter(move |provider| provider.host == host);
+    of_host.flat_map(|provider| provider.model.iter().map(|entry| &*entry.name))
 }
 
 /// The name before a date, `-YYYY-MM-DD` (OpenAI) or `-YYYYMMDD` (Anthropic).
@@ -93,8 +105,7 @@ mod tests {
         use crate::vendors::{VENDORS, Vendor};
         for model in VENDORS.iter().filter_map(|vendor| vendor.default_model) {
             let (vendor, name) = Vendor::of(model).unwrap();
-            let host = vendor.base_url.trim_start_matches("https://").split('/').next().unwrap();
-            assert!(listed(host, name).is_some(), "{model}");
+            assert!(listed(vendor.host(), name).is_some(), "{model}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! From a model's name to whoever answers for it.
 
 use crate::http::{Endpoint, Offer};
-use crate::prices;
+use crate::prices::{self, Listed};
 use crate::scripted::{PREFIX, ScriptedModels};
 use crate::settings::{Settings, SettingsError};
 use crate::vendors::{VENDORS, Vendor};
@@ -125,6 +125,24 @@ impl Providers {
             Some(endpoint) => Ok(Route::Http { endpoint, model }),
             None => Err(needs(name, vendor.keys[0])),
         }
+    }
+
+    /// What the table says of a vendor's models, by their full names, where no key is there to ask the vendor with.
+    pub(crate) fn priced(&self, vendor: &str) -> Vec<(String, Offer, Option<ModelFacts>)> {
+        let Some(vendor) = VENDORS.iter().find(|known| known.name == vendor) else { return Vec::new() };
+        let host = vendor.host();
+        let facts = |listed: Listed| ModelFacts {
+            price: Some(listed.price),
+            context_tokens: listed.context_tokens,
+            image_tokens: listed.image_tokens.unwrap_or_default(),
+            endpoint: Some(host.to_owned()),
+            scripted: false,
+        };
+        let models = prices::names(host).map(|name| {
+            let known = prices::listed(host, name).map(facts);
+            (format!("{}/{name}", vendor.name), Offer::named(name), known)
+        });
+        models.collect()
     }
 
     /// The user's own price goes first; then a model on this machine without a key is free; then the table speaks, for the

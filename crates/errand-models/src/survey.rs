@@ -18,7 +18,8 @@ pub struct Provider {
     pub title: &'static str,
     /// Whether it can be used.
     pub state: State,
-    /// Its models by full name, as far as it lists them, with what is known of each.
+    /// Its models by full name, with what is known of each: as far as it lists them, or, where it is not set up, the price
+    /// table does.
     pub models: Vec<(String, Offer, Option<ModelFacts>)>,
 }
 
@@ -79,7 +80,7 @@ async fn look(
     wait: Duration,
 ) -> Provider {
     let Some(endpoint) = endpoint else {
-        return Provider { name, title, state: State::Unset { variables }, models: Vec::new() };
+        return Provider { name, title, state: State::Unset { variables }, models: providers.priced(name) };
     };
     let host = endpoint.host().to_owned();
     // Azure lists what could be deployed, and not what was.

@@ -81,6 +81,12 @@ const fn compatible(
 }
 
 impl Vendor {
+    /// The host of its address.
+    pub(crate) fn host(&self) -> &'static str {
+        let rest = self.base_url.split_once("://").map_or(self.base_url, |(_, rest)| rest);
+        rest.split('/').next().unwrap_or_default()
+    }
+
     /// The vendor of a model's name, and the name without the vendor.
     pub(crate) fn of(model: &str) -> Option<(&'static Vendor, &str)> {
         let prefixed = model.split_once('/').filter(|(_, rest)| !rest.is_empty());

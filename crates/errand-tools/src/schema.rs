@@ -42,6 +42,46 @@ pub(crate) fn compile_any(schema: &Value) -> Result<jsonschema::Validator, Strin
     options.build(&finite).map_err(|error| format!("at {:?}: {error}", error.instance_path().to_string()))
 }
 
+/// Keywords of JSON Schema, drafts 7 to 2020-12, and those that describe without being checked.
+const KEYWORDS: &str = "\
+    $anchor $comment $defs $dynamicAnchor $dynamicRef $id $recursiveAnchor $recursiveRef $ref $schema $vocabulary \
+    additionalItems additionalProperties allOf anyOf const contains contentEncoding contentMediaType \
+    contentSchema default definitions dependencies dependentRequired dependentSchemas deprecated description else \
+    enum example examples exclusiveMaximum exclusiveMinimum format if items maxContains maxItems maxLength \
+    maxProperties maximum minContains minItems minLength minProperties minimum multipleOf not oneOf pattern \
+    patternProperties prefixItems properties propertyNames readOnly required then title type unevaluatedItems \
+    unevaluatedProperties uniqueItems writeOnly";
+
+/// Keywords that JSON Schema does not know and a check would pass over, each with where it stands; those that begin with
+/// `x-` are meant to be.
+pub(crate) fn unknown_keywords(schema: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    look(schema, "", DEPTH_MAX, &mut found);
+    found
+}
+
+fn look(schema: &Value, at: &str, depth: usize, found: &mut Vec<String>) {
+    let (Value::Object(keywords), Some(depth)) = (schema, depth.checked_sub(1)) else { return };
+    for (keyword, value) in keywords {
+        let at = if at.is_empty() { keyword.clone() } else { format!("{at}.{keyword}") };
+        if !KEYWORDS.split(' ').any(|known| known == keyword) && !keyword.starts_with("x-") {
+            found.push(at.clone());
+        }
+        // Its replacement of references leaves these two out; what they hold is checked where it is named.
+        let holds = if matches!(keyword.as_str(), "$defs" | "definitions") { Holds::Named } else { holds(keyword) };
+        match (holds, value) {
+            (Holds::Named, Value::Object(named)) => {
+                named.iter().for_each(|(name, one)| look(one, &format!("{at}.{name}"), depth, found));
+            }
+            (Holds::List | Holds::OneOrList, Value::Array(list)) => {
+                list.iter().enumerate().for_each(|(index, one)| look(one, &format!("{at}.{index}"), depth, found));
+            }
+            (Holds::One | Holds::OneOrList, one) => look(one, &at, depth, found),
+            _ => {}
+        }
+    }
+}
+
 /// How a keyword holds schemas.
 enum Holds {
     One,
@@ -254,6 +294,22 @@ mod tests {
             let error = compile(&schema).unwrap_err();
             assert!(error.contains(why), "{schema}: {error}");
         }
+    }
+
+    #[test]
+    fn keywords_that_are_none_are_found_where_they_stand() {
+        let schema = json!({
+            "type": "object", "requred": ["a"], "x-own": 1,
+            "properties": {
+                "requred": { "type": "string", "maxLenght": 3, "enum": [{ "free": 1 }], "default": { "free": 1 } },
+                "b": { "type": "array", "items": { "anyOf": [{ "minimun": 1 }, { "$ref": "#/$defs/c" }] } }
+            },
+            "$defs": { "c": { "nullable": true } }
+        });
+        let mut found = unknown_keywords(&schema);
+        found.sort();
+        let expected = ["$defs.c.nullable", "properties.b.items.anyOf.0.minimun", "properties.requred.maxLenght", "requred"];
+        assert_eq!(found, expected);
     }
 
     #[test]

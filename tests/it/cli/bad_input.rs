@@ -24,6 +24,27 @@ fn models_that_cannot_be_used() {
 }
 
 #[test]
+fn every_error_can_be_explained() {
+    let user = User::new();
+    let ended = user.errand(&["resume", "run_x"]);
+    assert!(ended.stderr.contains("`errand explain run_id_invalid` tells more"), "{ended:#?}");
+    assert!(user.expect(0, &["explain", "run_id_invalid"]).stdout.contains("What to do"));
+    assert!(user.expect(0, &["explain"]).stdout.lines().count() > 150);
+    assert_eq!(user.json(0, &["explain", "run_id_invalid"])[0]["code"], "run_id_invalid");
+    user.refused(2, "error_code_unknown", &["explain", "run_id"]);
+}
+
+#[test]
+fn a_demo_of_data_takes_csv_files_only() {
+    let user = User::new();
+    for (name, content) in [("notes.txt", "a,b\n1,2\n"), ("image.csv", "\0\u{1}\n"), ("empty.csv", "")] {
+        std::fs::write(user.path(name), content).unwrap();
+        user.refused(2, "arguments_invalid", &["demo", "data", name]);
+    }
+    user.refused(2, "file_missing", &["demo", "data", "none.csv"]);
+}
+
+#[test]
 fn tasks_that_are_none() {
     let user = User::new();
     user.refused(2, "task_empty", &["run", "", "--model", "scripted/hello"]);

@@ -99,6 +99,8 @@ fn a_run_is_carried_on_at_its_own_endpoint_only() {
     let run = RunId::new(now, 1);
     begin_at(&user, run, now, ("scripted/hello", Some("models.example")), Vec::new());
     user.refused(1, "model_elsewhere", &["resume", &run.to_string()]);
+    let all = user.expect(0, &["resume"]);
+    assert!(all.stderr.contains("1 run left alone") && all.stderr.contains(&run.to_string()), "{all:#?}");
     // Neither does another run take it along.
     user.expect(0, &["run", "t", "--model", "scripted/hello"]);
     let left = user.json(0, &["runs"]).into_iter().find(|listed| listed["run"] == run.to_string().as_str());
@@ -164,6 +166,9 @@ fn the_doctor_tells_what_works() {
     assert_eq!(told["model"]["scripted"], true);
     let ended = user.expect(0, &["doctor"]);
     assert!(ended.stdout.contains("T1 ready"), "{ended:#?}");
+    std::fs::write(user.path("broken.toml"), "x = [").unwrap();
+    let ended = user.expect(1, &["doctor", "--config", "broken.toml"]);
+    assert!(ended.stdout.contains("broken.toml cannot be used") && ended.stdout.contains("T1 ready"), "{ended:#?}");
 }
 
 /// Runs a shell script as root of a user namespace of its own, where it may mount and set limits.

@@ -112,7 +112,14 @@ fn a_budget_ends_or_pauses_a_run_and_can_be_raised() {
     let ended = user.expect(0, &["raise", &run, "--usd", "5"]);
     assert!(ended.stdout.contains("worth it"), "{ended:#?}");
     user.refused(1, "not_paused", &["raise", &run, "--usd", "5"]);
-    user.expect(4, &["run", "t", "--model", "scripted/hello", "--max-steps", "0"]);
+    let ended = user.expect(4, &["run", "t", "--model", "scripted/hello", "--max-steps", "0"]);
+    assert!(ended.stderr.contains("a fork of this one, more with --max-steps"), "{ended:#?}");
+    let run = user.newest();
+    // A first record that makes no call due cannot be gone on from without a word.
+    let fork = |bound: [&str; 2]| [&["fork", &run, "--at", "1", "--message", "go on"], &bound[..]].concat().join("\n");
+    for (code, bound) in [(4, ["--budget-tokens", "100000"]), (0, ["--max-steps", "5"])] {
+        user.expect(code, &fork(bound).split('\n').collect::<Vec<_>>());
+    }
     user.expect(4, &["run", "t", "--model", "scripted/hello", "--budget-tokens", "10"]);
 }
 

@@ -13,6 +13,7 @@ use crate::view::Audience;
 use crate::view::lines::Tone;
 use errand_core::RunId;
 use errand_tools::SearchSettings;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Measurements of penguins; source and licence: `tests/fixtures/README.md`.
@@ -119,7 +120,10 @@ impl Given {
     /// the user get the name of ours.
     fn new(config: &Config, demo: DemoName, file: Option<PathBuf>, name: &str, bytes: &[u8]) -> Result<Self, Error> {
         let own = match (demo, file) {
-            (DemoName::Data, Some(path)) => return Ok(Self { path, folder: None }),
+            (DemoName::Data, Some(path)) => {
+                check_csv(&path)?;
+                return Ok(Self { path, folder: None });
+            }
             (DemoName::Code | DemoName::Web, Some(path)) => {
                 Some(std::fs::read(&path).map_err(|error| unreadable(&path, &error))?)
             }
@@ -141,6 +145,20 @@ impl Drop for Given {
             let _ = std::fs::remove_dir_all(folder);
         }
     }
+}
+
+/// Whether it is named as a CSV file and begins with lines of text.
+fn check_csv(path: &Path) -> Result<(), Error> {
+    let mut first = Vec::new();
+    let file = std::fs::File::open(path).map_err(|error| unreadable(path, &error))?;
+    file.take(8 << 10).read_to_end(&mut first).map_err(|error| unreadable(path, &error))?;
+    let is_named = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
+    if is_named && !first.contains(&0) && first.contains(&b'\n') {
+        return Ok(());
+    }
+    let message =
+        format!("{} is no CSV file: `errand demo data` takes a text file NAME.csv with a header and rows", text::path(path));
+    Err(Error::new("arguments_invalid", message))
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {

@@ -17,9 +17,12 @@ use std::sync::Arc;
 /// Free space below which something is said, in bytes: a workspace may take as much.
 const SPACE_LOW: u64 = 1 << 30;
 
-/// All findings. Exit status 1 if code cannot be run here or the data folder cannot be used.
+/// All findings. Exit status 1 if code cannot be run here, or the data folder or the settings cannot be used.
 pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
-    let config = context.plain()?;
+    let (config, broken) = match context.plain() {
+        Ok(config) => (config, None),
+        Err(error) => (Config::without_file(&context.global, &context.environment())?, Some(error)),
+    };
     let engine = engine_config(&config);
     // The probe blocks: it makes boxes and waits for them.
     let boxes = tokio::task::spawn_blocking(move || probe(&engine));
@@ -29,13 +32,14 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
     let data = data(&config);
     let model = model(&config).await;
     let space = space(&config.data);
-    let is_fine = report.available && data.is_ok();
+    let is_fine = report.available && data.is_ok() && broken.is_none();
     if context.audience() == Audience::Machines {
         print_json(&json!({
             "type": "doctor",
             "ready": is_fine,
             "data": { "path": text::path(&config.data), "state": state(&data), "error": data.as_ref().err().map(|error| &*error.code), "free_bytes": space },
             "settings": config.file.as_deref().map(text::path),
+            "settings_error": broken.as_ref().map(|error| &error.message),
             "sandbox": report,
             "interpreters": interpreters,
             "scripts": scripts,
@@ -50,10 +54,12 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
         data.as_ref().map_or_else(|error| error.message.clone(), Clone::clone)
     ));
     print(&format!("disk space    {}", space.map_or("unknown".to_owned(), told_space)));
-    print(&format!(
-        "settings      {}",
-        config.file.as_deref().map_or("no settings file, defaults hold".to_owned(), text::path)
-    ));
+    let settings = match (&broken, &config.file) {
+        (Some(error), _) => format!("{}; what follows is without it", text::one_line(&error.message, 200)),
+        (None, Some(file)) => text::path(file),
+        (None, None) => "no settings file, defaults hold".to_owned(),
+    };
+    print(&format!("settings      {settings}"));
     print(&format!("model         {}", model.as_ref().map_or_else(|error| format!("none: {}", error.message), Model::told)));
     sandbox(&report, &interpreters);
     if let Some(report) = &scripts {

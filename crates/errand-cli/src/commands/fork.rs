@@ -15,6 +15,9 @@ pub(super) async fn fork(context: &Context, args: Fork) -> Result<Exit, Error> {
     let options = RunOptions {
         model: args.model.clone(),
         budget: args.budget.clone(),
+        budget_tokens: args.budget_tokens.clone(),
+        max_steps: args.max_steps.clone(),
+        max_time: args.max_time.clone(),
         model_base_url: args.carry.model_base_url.clone(),
         script_dir: args.carry.script_dir.clone(),
         tool_dir: args.carry.tool_dir.clone(),
@@ -25,9 +28,11 @@ pub(super) async fn fork(context: &Context, args: Fork) -> Result<Exit, Error> {
         Some(name) => Some(model_choice(&providers(&config)?, name)?),
         None => None,
     };
-    let budget = match args.budget {
-        Some(_) => Some(with_usd(origin_budget(context, run).await?, &config)),
-        None => None,
+    let is_bounded_anew =
+        [&args.budget, &args.budget_tokens, &args.max_steps, &args.max_time].into_iter().any(Option::is_some);
+    let budget = match is_bounded_anew {
+        true => Some(bounded(origin_budget(context, run).await?, &args, &config)),
+        false => None,
     };
     let operation = Operation::Fork { run, at: args.at, fork: new_run(), model, budget, message: args.message };
     act(context, "fork", operation, &Go { no_wait: args.no_wait, carry: args.carry }).await
@@ -40,10 +45,27 @@ async fn origin_budget(context: &Context, run: errand_core::RunId) -> Result<Bud
     Ok(loaded.log.run.config.budget)
 }
 
-fn with_usd(budget: Budget, config: &Config) -> Budget {
-    match config.budget.usd {
-        Bound::Some(usd) => Budget { usd: Some(usd), ..budget },
-        Bound::None => Budget { usd: None, ..budget },
-        Bound::Default => budget,
+/// The budget with the bounds that were given for the fork; neither the settings' nor the variables' count.
+fn bounded(mut budget: Budget, args: &Fork, config: &Config) -> Budget {
+    let chosen = &config.budget;
+    if args.budget.is_some() {
+        budget.usd = given(chosen.usd);
+    }
+    if args.budget_tokens.is_some() {
+        budget.tokens = given(chosen.tokens);
+    }
+    if args.max_steps.is_some() {
+        budget.steps = chosen.steps;
+    }
+    if args.max_time.is_some() {
+        budget.active_ms = chosen.active_ms;
+    }
+    budget
+}
+
+fn given<T>(bound: Bound<T>) -> Option<T> {
+    match bound {
+        Bound::Some(amount) => Some(amount),
+        Bound::None | Bound::Default => None,
     }
 }

@@ -7,6 +7,7 @@ mod bundles;
 mod chat;
 mod demo;
 mod doctor;
+mod explain;
 mod fork;
 mod list;
 mod models;
@@ -54,6 +55,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Export(args) => bundles::export(&context, args).await,
         Command::Sandbox(args) => sandbox::sandbox(&context, args).await,
         Command::Doctor => doctor::doctor(&context).await,
+        Command::Explain(args) => explain::explain(&context, &args),
         Command::Models(args) => models::models(&context, args).await,
         Command::Demo(args) => demo::demo(&context, args).await,
         #[cfg(feature = "t0")]

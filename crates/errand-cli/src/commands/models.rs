@@ -28,7 +28,11 @@ pub(super) async fn models(context: &Context, args: Models) -> Result<Exit, Erro
 
 /// Providers with their models, and the default choice.
 async fn all(context: &Context, config: &Config, only: Option<&str>) -> Result<Exit, Error> {
-    let found = errand_models::survey(&config.models, only, WAIT).await?;
+    let mut found = errand_models::survey(&config.models, only, WAIT).await?;
+    if only.is_none() {
+        // The price table of each would bury what can be used.
+        found.iter_mut().filter(|one| matches!(one.state, State::Unset { .. })).for_each(|one| one.models.clear());
+    }
     let providers = providers(config)?;
     let chosen = match only {
         Some(_) => None,
@@ -93,7 +97,11 @@ fn show(provider: &Provider) {
         }
         State::Unset { variables } => {
             let joined = variables.join(if provider.name == "azure" { " and " } else { " or " });
-            print(&format!("{title}: set {joined}"));
+            let prices = match provider.models.is_empty() && errand_models::lists_prices(provider.name) {
+                true => format!("; its prices: errand models {}", provider.name),
+                false => String::new(),
+            };
+            print(&format!("{title}: set {joined}{prices}"));
         }
         State::Failed { error } => print(&format!("{title}: {}", text::neutral(&error.message))),
     }

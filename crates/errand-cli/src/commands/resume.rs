@@ -6,6 +6,7 @@ use crate::error::{Error, Exit};
 use crate::follow::{Standing, exit_of, now, standing};
 use crate::host::Host;
 use crate::live::Live;
+use crate::text;
 use crate::view::lines::Tone;
 use crate::view::{Audience, print_json};
 use errand_core::RunId;
@@ -18,7 +19,10 @@ pub(super) async fn resume(context: &Context, args: Resume) -> Result<Exit, Erro
     let mut host = Host::open(&config, &command_line("resume"))?;
     let runs = match (named, host.able().await) {
         (Some(run), _) => vec![run],
-        (None, Ok(runs)) => runs,
+        (None, Ok((runs, elsewhere))) => {
+            say_elsewhere(&config, &elsewhere);
+            runs
+        }
         (None, Err(error)) => return failed(host, error).await,
     };
     match runs[..] {
@@ -58,6 +62,23 @@ pub(super) async fn resume(context: &Context, args: Resume) -> Result<Exit, Erro
             Err(error) => failed(host, error).await,
         },
     }
+}
+
+/// Names runs that only other settings can carry on.
+fn say_elsewhere(config: &Config, runs: &[RunId]) {
+    const SHOWN: usize = 5;
+    if runs.is_empty() {
+        return;
+    }
+    let names: Vec<String> = runs.iter().take(SHOWN).map(RunId::to_string).collect();
+    let more = if runs.len() > SHOWN { ", …" } else { "" };
+    let count = text::plural(runs.len() as u64, "run", "runs");
+    let text = format!(
+        "{count} left alone, begun with a model or tools that these settings do not have: {}{more}; `errand resume RUN` tells \
+         what is missing",
+        names.join(", ")
+    );
+    say(Tone::Notice, config, &text);
 }
 
 fn say_from(context: &Context, config: &Config, run: RunId, seen: u64) {

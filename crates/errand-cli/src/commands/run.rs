@@ -60,7 +60,7 @@ pub(super) async fn begin_turn(
 
 /// Says which other runs go on as well.
 pub(super) async fn tell_others(host: &Host, config: &Config, audience: Audience) -> Result<(), Error> {
-    let able = host.able().await?;
+    let (able, _) = host.able().await?;
     if !able.is_empty() && audience == Audience::People {
         let names: Vec<String> = able.iter().map(RunId::to_string).collect();
         say(Tone::Dim, config, &format!("unfinished runs go on meanwhile: {}", names.join(", ")));

@@ -217,6 +217,10 @@ fn check_parameters(parameters: &Value, problems: &mut Problems) {
     if let Err(problem) = crate::schema::compile(parameters) {
         problems.add("parameters", format!("it is no schema that can be used: {problem}"));
     }
+    for at in crate::schema::unknown_keywords(parameters) {
+        let problem = "JSON Schema has no such keyword, so nothing would be checked by it; one of your own begins with x-";
+        problems.add(&format!("parameters.{at}"), problem);
+    }
     let properties = parameters["properties"].as_object().into_iter().flatten();
     for (name, property) in properties {
         let described = property.get("description").and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
