@@ -1,6 +1,7 @@
 //! The `sandbox-runner` binary: what a host of boxes runs. The engine is `errand-sandbox`, the same that `errand` links.
 
 mod doctor;
+mod image;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ enum Command {
     /// Try to get out of a box of each tier, and tell which tiers this host can offer, how quotas hold, and how to get
     /// what is missing; exit status 1 if one of them is not offered
     Doctor(doctor::Args),
+    /// Make, list and remove images: named layers of Python packages for boxes
+    Image(image::Args),
     /// What this program is in a box of an OCI runtime
     #[command(hide = true, name = doctor::INSIDE)]
     Inside,
@@ -26,6 +29,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Doctor(args) => doctor::doctor(&args),
+        Command::Image(args) => image::image(args),
         Command::Inside => errand_sandbox::run_inside_box(),
     }
 }

@@ -400,6 +400,9 @@ pub(crate) enum SandboxCommand {
     Create {
         /// Its name: letters, digits, `_` and `-` [default: a new one]
         id: Option<String>,
+        /// Show its boxes this image, built first if it is not there: `data` has numpy, pandas, matplotlib and more
+        #[arg(long, value_name = "NAME")]
+        image: Option<String>,
     },
     /// List the sessions
     List,
@@ -416,6 +419,36 @@ pub(crate) enum SandboxCommand {
     Kill {
         /// The session
         id: String,
+    },
+    /// Build, list and remove images: named layers of Python packages for `create --image`
+    Image(SandboxImage),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SandboxImage {
+    #[command(subcommand)]
+    pub(crate) command: SandboxImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SandboxImageCommand {
+    /// Make an image: fetch the wheels of its lock file, check their hashes, unpack and compile them
+    Build {
+        /// Its name; `data` comes with a lock file of numpy, pandas, matplotlib, openpyxl, python-docx, pypdf, pillow and duckdb
+        name: String,
+        /// The packages, pinned with hashes as pip-compile and uv write them [default: those it was made from before]
+        #[arg(long, value_name = "FILE")]
+        lock: Option<PathBuf>,
+        /// An option for pip, for example --pip-option=--index-url=https://…; may be repeated
+        #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+        pip_option: Vec<String>,
+    },
+    /// List the images there are
+    List,
+    /// Remove an image that nobody uses
+    Rm {
+        /// Its name
+        name: String,
     },
 }
 

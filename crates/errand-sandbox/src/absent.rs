@@ -2,13 +2,14 @@
 //! types, which have no values, are never reached.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{EngineConfig, Interpreter, OciConfig};
 use crate::entry::{Entry, FileRange, Hit};
 use crate::error::{Error, Result, Tier};
-use crate::exec::{Exec, ExecOutcome};
+use crate::exec::{CancelToken, Exec, ExecOutcome};
+use crate::image::{ImageLock, ImageProgress, ImageRecord, ImagesConfig};
 use crate::kernel::{Cell, CellOutcome, Language};
 use crate::limits::Limits;
 use crate::report::Report;
@@ -18,6 +19,20 @@ const REASON: &str = "boxes of namespaces need Linux; use a remote runner or tie
 
 fn absent() -> Error {
     Error::TierUnavailable { tier: Tier::T1, reasons: vec![REASON.into()] }
+}
+
+macro_rules! never {
+    ($($(#[$doc:meta])* $name:ident($($argument:ty),*) -> $result:ty;)*) => {
+        $(
+            $(#[$doc])*
+            ///
+            /// # Errors
+            /// See the Linux version.
+            pub fn $name(&self $(, _: $argument)*) -> $result {
+                match *self {}
+            }
+        )*
+    };
 }
 
 /// Makes boxes, on Linux.
@@ -71,6 +86,56 @@ impl OciEngine {
     /// # Errors
     /// See the Linux version.
     pub fn run(&self, _: &Session, _: Exec) -> Result<ExecOutcome> {
+        match *self {}
+    }
+}
+
+/// An image, on Linux.
+#[derive(Debug, Clone)]
+pub enum Image {}
+
+/// The folder that holds all images of a runner, on Linux.
+#[derive(Debug)]
+pub enum Images {}
+
+impl Images {
+    /// Never opens here.
+    ///
+    /// # Errors
+    /// [`Error::TierUnavailable`], always.
+    pub fn at(_: impl Into<PathBuf>, _: ImagesConfig) -> Result<Images> {
+        Err(absent())
+    }
+
+    never! {
+        /// An image that is there.
+        named(&str) -> Result<Image>;
+        /// An image, built first where that is needed.
+        ensure(&str, Option<&CancelToken>, &mut dyn FnMut(ImageProgress)) -> Result<Image>;
+        /// Makes an image.
+        build(&ImageLock, Option<&CancelToken>, &mut dyn FnMut(ImageProgress)) -> Result<Image>;
+        /// All images.
+        list() -> Result<Vec<ImageRecord>>;
+        /// Removes an image.
+        remove(&str) -> Result<()>;
+        /// What an image is made from.
+        lock_of(&str) -> Result<ImageLock>;
+    }
+}
+
+impl Image {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match *self {}
+    }
+
+    /// SHA-256 over all that it holds.
+    pub fn digest(&self) -> &str {
+        match *self {}
+    }
+
+    /// Its folder on the host.
+    pub fn path(&self) -> &Path {
         match *self {}
     }
 }
@@ -129,20 +194,6 @@ impl Engine {
     }
 }
 
-macro_rules! never {
-    ($($(#[$doc:meta])* $name:ident($($argument:ty),*) -> $result:ty;)*) => {
-        $(
-            $(#[$doc])*
-            ///
-            /// # Errors
-            /// See the Linux version.
-            pub fn $name(&self $(, _: $argument)*) -> $result {
-                match *self {}
-            }
-        )*
-    };
-}
-
 impl Sessions {
     /// Never opens here.
     ///
@@ -152,9 +203,17 @@ impl Sessions {
         Err(absent())
     }
 
+    /// Where sessions find their images.
+    #[must_use]
+    pub fn with_images(self, _: Arc<Images>) -> Sessions {
+        self
+    }
+
     never! {
         /// Makes a session.
         create(&str) -> Result<Session>;
+        /// Makes a session with an image.
+        create_with(&str, Option<&str>) -> Result<Session>;
         /// Opens a session.
         open(&str) -> Result<Session>;
         /// Opens or makes a session.
@@ -175,6 +234,21 @@ impl Session {
     /// Where the workspace lies on the host.
     pub fn workspace_path(&self) -> PathBuf {
         match *self {}
+    }
+
+    /// What its boxes show beside the host's system.
+    pub fn image(&self) -> Option<&Image> {
+        match *self {}
+    }
+
+    /// The name of the image that it lacks.
+    pub fn lacks_image(&self) -> Option<&str> {
+        match *self {}
+    }
+
+    /// Shows its boxes this image.
+    pub fn take_image(&mut self, image: Image) {
+        match image {}
     }
 
     /// User and group id the box has on the host.
@@ -219,6 +293,7 @@ mod tests {
         assert_eq!(OciEngine::start(&OciConfig::default()).unwrap_err().code(), "sandbox_tier_unavailable");
         assert_eq!(OciEngine::probe(&OciConfig::default()).tier, Tier::T2);
         assert_eq!(run_inside_box(), std::process::ExitCode::FAILURE);
+        assert_eq!(Images::at("x", ImagesConfig::default()).unwrap_err().code(), "sandbox_tier_unavailable");
         assert_eq!(Sessions::at("x").unwrap_err().code(), "sandbox_tier_unavailable");
     }
 }

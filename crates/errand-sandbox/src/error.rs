@@ -194,6 +194,72 @@ pub enum Error {
     /// The live interpreter is gone.
     #[error("the interpreter of this session is gone, and its variables with it: start another and run the cells again")]
     ScriptLost,
+    /// No image has that name.
+    #[error("there is no image {name:?}: {known} can be built here, others by `image build NAME --lock FILE`")]
+    ImageUnknown {
+        /// The name as it came.
+        name: String,
+        /// Names there are.
+        known: String,
+    },
+    /// The image must be built first.
+    #[error("image {name} is not there: {reason}; build it with `image build {name}`")]
+    ImageMissing {
+        /// Its name.
+        name: String,
+        /// Why it is not.
+        reason: String,
+    },
+    /// A lock file that holds anything but pinned packages with hashes.
+    #[error(
+        "the lock file is refused: {reason}; `pip-compile --generate-hashes` and `uv pip compile --generate-hashes` make one"
+    )]
+    ImageLock {
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// The host lacks what makes images.
+    #[error("no image can be made here: {reason}; install python3 and python3-pip")]
+    ImageTools {
+        /// What is missing.
+        reason: String,
+    },
+    /// The package index was not reached.
+    #[error("the packages of the image could not be fetched ({said}); check the network, or give pip another index")]
+    ImageNetwork {
+        /// pip's last words.
+        said: String,
+    },
+    /// A wheel is not what the lock file says.
+    #[error("a package of the image is not what its lock file says ({said}); do not use it, ask the index's owner")]
+    ImageHash {
+        /// pip's last words.
+        said: String,
+    },
+    /// A package has no wheel for this Python and machine.
+    #[error("a package of the image has no wheel for the Python of this host ({said}); use a lock file made for it")]
+    ImageNoWheel {
+        /// pip's last words.
+        said: String,
+    },
+    /// The disk is full.
+    #[error("there is no room for the image ({said}); free some space and build it again, nothing of it is left")]
+    ImageNoRoom {
+        /// The system's or pip's word for it.
+        said: String,
+    },
+    /// The image could not be made for another reason.
+    #[error("the image was not made: {reason}; nothing of it is left, build it again")]
+    ImageFailed {
+        /// Why.
+        reason: String,
+    },
+    /// A box has the image, or somebody builds it.
+    #[error("image {name} is in use: close the sessions that have it, or wait for its build")]
+    ImageInUse {
+        /// Its name.
+        name: String,
+    },
     /// The system refused an operation on the host's side.
     #[error("{action} failed on {path:?}")]
     Io {
@@ -232,6 +298,16 @@ impl Error {
             Error::Store { .. } => "sandbox_store",
             Error::ScriptWorker { .. } => "sandbox_script_worker",
             Error::ScriptLost => "sandbox_script_lost",
+            Error::ImageUnknown { .. } => "sandbox_image_unknown",
+            Error::ImageMissing { .. } => "sandbox_image_missing",
+            Error::ImageLock { .. } => "sandbox_image_lock",
+            Error::ImageTools { .. } => "sandbox_image_tools",
+            Error::ImageNetwork { .. } => "sandbox_image_network",
+            Error::ImageHash { .. } => "sandbox_image_hash",
+            Error::ImageNoWheel { .. } => "sandbox_image_no_wheel",
+            Error::ImageNoRoom { .. } => "sandbox_image_no_room",
+            Error::ImageFailed { .. } => "sandbox_image_failed",
+            Error::ImageInUse { .. } => "sandbox_image_in_use",
             Error::Io { .. } => "sandbox_io",
         }
     }

@@ -9,6 +9,7 @@
 //! - [`Kernel`], [`Cell`], [`CellOutcome`]: an interpreter that stays, and what its cells leave.
 //! - [`Pool`]: kernels made ahead, over sessions that belong to nobody yet.
 //! - [`Sessions`], [`Session`]: a folder per session; files go in and out without ever following what a box planted.
+//! - [`Images`], [`Image`]: named layers of Python packages, read-only in the boxes of sessions that ask for one.
 //! - [`Snapshot`], [`Manifest`], [`ChunkStore`]: what a workspace holds, content-addressed, and back again.
 //! - [`t0`] (feature `t0`): Python in an interpreter with limits, in a worker process, on any system.
 //! - [`Error`] and [`Tier`].
@@ -29,6 +30,8 @@ mod engine;
 mod entry;
 mod error;
 mod exec;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "images are made for the boxes of Linux"))]
+mod image;
 #[cfg(target_os = "linux")]
 mod isolation;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "boxes of namespaces need Linux"))]
@@ -49,13 +52,16 @@ mod snapshot;
 pub mod t0;
 
 #[cfg(not(target_os = "linux"))]
-pub use absent::{Engine, Kernel, OciEngine, Session, Sessions, run_inside_box};
+pub use absent::{Engine, Image, Images, Kernel, OciEngine, Session, Sessions, run_inside_box};
 pub use config::{EngineConfig, Inside, Interpreter, OciConfig, RuntimeKind};
 #[cfg(target_os = "linux")]
 pub use engine::{Engine, Kernel, refuse_user_namespaces_on_this_thread};
 pub use entry::{Entry, EntryKind, FileRange, Hit};
 pub use error::{Error, Result, Tier};
 pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output, Stream, WORKSPACE_DIR};
+pub use image::{IMAGE_DIR, ImageLock, ImageProgress, ImageRecord, ImagesConfig};
+#[cfg(target_os = "linux")]
+pub use image::{Image, Images};
 #[cfg(target_os = "linux")]
 pub use isolation::{Isolation, Tiers};
 pub use kernel::{Cell, CellEnd, CellOutcome, Language};

@@ -1,6 +1,8 @@
 //! The binary, as an operator starts it.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says why it is skipped")]
+
+mod images;
 
 use serde_json::Value;
 use std::process::{Command, Output};

@@ -42,6 +42,19 @@ fn sessions_are_made_listed_and_removed() {
 }
 
 #[test]
+fn images_are_asked_for_by_names_that_are_known() {
+    let user = User::new();
+    assert_eq!(user.expect(0, &["sandbox", "image", "list"]).stdout, "");
+    user.refused(2, "sandbox_image_unknown", &["sandbox", "create", "s", "--image", "nobody-knows"]);
+    user.refused(2, "sandbox_image_unknown", &["sandbox", "image", "build", "../x"]);
+    user.refused(2, "sandbox_image_unknown", &["sandbox", "image", "rm", "data"]);
+    user.refused(2, "file_missing", &["sandbox", "image", "build", "x", "--lock", "none"]);
+    std::fs::write(user.path("loose.txt"), "numpy>=2\n").unwrap();
+    user.refused(2, "sandbox_image_lock", &["sandbox", "image", "build", "x", "--lock", "loose.txt"]);
+    assert_eq!(user.expect(0, &["sandbox", "list"]).stdout, "", "no session was made");
+}
+
+#[test]
 fn files_go_in_and_out_and_never_over_links() {
     let user = User::new();
     user.expect(0, &["sandbox", "create", "s"]);

@@ -1,6 +1,7 @@
 //! `errand sandbox`: boxes by hand. A session is a workspace that stays until it is killed; each command gets a fresh box
 //! over it, `shell` one that stays as long as it runs.
 
+mod image;
 #[cfg(feature = "t0")]
 pub(super) mod script;
 
@@ -14,8 +15,8 @@ use crate::text;
 use crate::toolbox::engine_config;
 use crate::view::{Audience, print, print_json};
 use errand_sandbox::{
-    CancelToken, Cell, CellEnd, CellOutcome, Engine, Exec, ExecOutcome, Exit as Ended, Kernel, Limits, Output, Session,
-    Sessions, Stream,
+    CancelToken, Cell, CellEnd, CellOutcome, Engine, Exec, ExecOutcome, Exit as Ended, Images, Kernel, Limits, Output,
+    Session, Sessions, Stream,
 };
 use serde_json::json;
 use std::fs::File;
@@ -40,9 +41,21 @@ pub(super) async fn sandbox(context: &Context, args: Sandbox) -> Result<Exit, Er
         command => Sandbox { command },
     };
     let config = context.plain()?;
+    if let SandboxCommand::Image(args) = args.command {
+        return image::image(context, &config, args.command).await;
+    }
     let sessions = Sessions::at(config.data.join("sandboxes")).map_err(|error| failed(&error))?;
+    let images = image::images(&config, Vec::new())?;
+    let sessions = sessions.with_images(Arc::clone(&images));
     match args.command {
-        SandboxCommand::Create { id } => create(context, &sessions, id),
+        SandboxCommand::Create { id, image } => {
+            if let Some(name) = &image
+                && let Err(exit) = image::ensured(context, &images, name).await?
+            {
+                return Ok(exit);
+            }
+            create(context, &sessions, id, image.as_deref())
+        }
         SandboxCommand::List => list(context, &sessions),
         SandboxCommand::Kill { id } => {
             let session = sessions.open(&id).map_err(|error| failed(&error))?;
@@ -50,10 +63,11 @@ pub(super) async fn sandbox(context: &Context, args: Sandbox) -> Result<Exit, Er
             Ok(Exit::Done)
         }
         SandboxCommand::Files(args) => files(context, &sessions, &args),
-        SandboxCommand::Exec(args) => exec(context, &config, &sessions, args).await,
-        SandboxCommand::Shell(args) => shell(context, &config, &sessions, args).await,
+        SandboxCommand::Exec(args) => exec(context, &config, &sessions, &images, args).await,
+        SandboxCommand::Shell(args) => shell(context, &config, &sessions, &images, args).await,
         #[cfg(feature = "t0")]
         SandboxCommand::Script(_) => Ok(Exit::Done),
+        SandboxCommand::Image(_) => Ok(Exit::Done),
     }
 }
 
@@ -61,14 +75,15 @@ fn failed(error: &errand_sandbox::Error) -> Error {
     Error::chain(error.code(), error)
 }
 
-fn create(context: &Context, sessions: &Sessions, id: Option<String>) -> Result<Exit, Error> {
+fn create(context: &Context, sessions: &Sessions, id: Option<String>, image: Option<&str>) -> Result<Exit, Error> {
     let id = id.unwrap_or_else(|| format!("sbx-{}", &super::start::new_run().to_string()[4..].to_lowercase()));
-    let session = sessions.create(&id).map_err(|error| failed(&error))?;
+    let session = sessions.create_with(&id, image).map_err(|error| failed(&error))?;
     match context.audience() {
         Audience::Machines => print_json(&json!({
             "type": "session",
             "id": session.id(),
             "workspace": text::path(&session.workspace_path()),
+            "image": session.image().map(|image| json!({"name": image.name(), "digest": image.digest()})),
         })),
         Audience::People => print(session.id()),
     }
@@ -163,8 +178,18 @@ fn engine(config: &Config) -> Result<Engine, Error> {
     Engine::start(&engine_config(config)).map_err(|error| failed(&error))
 }
 
-async fn exec(context: &Context, config: &Config, sessions: &Sessions, args: SandboxExec) -> Result<Exit, Error> {
+async fn exec(
+    context: &Context,
+    config: &Config,
+    sessions: &Sessions,
+    images: &Arc<Images>,
+    args: SandboxExec,
+) -> Result<Exit, Error> {
     let session = sessions.open(&args.id).map_err(|error| failed(&error))?;
+    let session = match image::dressed(context, images, session).await? {
+        Ok(session) => session,
+        Err(exit) => return Ok(exit),
+    };
     let cancel = CancelToken::new().map_err(|error| Error::new("engine_stopped", error.to_string()))?;
     let mut exec = Exec::new(args.command);
     exec.limits = limits(&args.limits)?;
@@ -263,8 +288,18 @@ fn stream(output: &Output) -> serde_json::Value {
     json!({"text": output.text(), "bytes": output.total_bytes, "file": output.file, "lost_bytes": output.lost_bytes})
 }
 
-async fn shell(context: &Context, config: &Config, sessions: &Sessions, args: SandboxShell) -> Result<Exit, Error> {
-    let session = Arc::new(sessions.open(&args.id).map_err(|error| failed(&error))?);
+async fn shell(
+    context: &Context,
+    config: &Config,
+    sessions: &Sessions,
+    images: &Arc<Images>,
+    args: SandboxShell,
+) -> Result<Exit, Error> {
+    let session = sessions.open(&args.id).map_err(|error| failed(&error))?;
+    let session = match image::dressed(context, images, session).await? {
+        Ok(session) => Arc::new(session),
+        Err(exit) => return Ok(exit),
+    };
     let limits = limits(&args.limits)?;
     let (config, language) = (config.clone(), args.language.into());
     let cancel = CancelToken::new().map_err(|error| Error::new("engine_stopped", error.to_string()))?;

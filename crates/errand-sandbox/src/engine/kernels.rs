@@ -72,7 +72,7 @@ impl Engine {
         let exec = language.driver(limits);
         let started = spawner.run(move || -> Result<(Running, OwnedFd)> {
             let (wires, channel) = Wires::with_channel()?;
-            let program = engine.program(&exec);
+            let program = engine.program(&its, &exec);
             let mut plan = engine.plan(&its, &exec.files, &exec.cwd, &exec.limits, program)?;
             wires.plug_into(&mut plan);
             Ok((launch(&mut plan, wires, &engine.groups, &exec.limits, its.host_ids())?, channel))

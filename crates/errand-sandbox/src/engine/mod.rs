@@ -6,7 +6,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod child;
 mod idle;
-mod interpreters;
+pub(crate) mod interpreters;
 mod kernels;
 pub(crate) mod launch;
 pub(crate) mod plan;

@@ -13,6 +13,7 @@ use super::watch::{Usage, Watch};
 use super::{Engine, launch as launching, sys};
 use crate::error::{Error, Result};
 use crate::exec::{CancelToken, Exec, ExecOutcome, Exit, OnOutput, Stream, WORKSPACE_DIR};
+use crate::image::{IMAGE_DIR, Image};
 use crate::limits::Limits;
 use crate::report::Strength;
 use crate::session::{Session, paths};
@@ -33,7 +34,7 @@ impl Engine {
         let begun = Instant::now();
         admit(session, &exec)?;
         let wires = Wires::new(exec.stdin.as_deref())?;
-        let program = self.program(&exec);
+        let program = self.program(session, &exec);
         let mut plan = self.plan(session, &exec.files, &exec.cwd, &exec.limits, program)?;
         wires.plug_into(&mut plan);
         let on_output = exec.on_output.take();
@@ -52,7 +53,7 @@ impl Engine {
         program: Program,
     ) -> Result<Plan> {
         let workspace = workspace_tree(session)?;
-        let (mut trees, steps) = self.view.build(workspace, files, limits);
+        let (mut trees, steps) = self.view.build(workspace, session.image_to_show()?.map(Image::path), files, limits);
         let switch_ids = session.owner().needs_chown();
         if switch_ids {
             trees = trees.into_iter().map(launching::clone_tree).collect::<Result<_>>()?;
@@ -76,16 +77,20 @@ impl Engine {
         })
     }
 
-    pub(super) fn program(&self, exec: &Exec) -> Program {
-        let env = self.environment(exec).into_iter().map(|(name, value)| c_string(format!("{name}={value}"))).collect();
+    pub(super) fn program(&self, session: &Session, exec: &Exec) -> Program {
+        let env =
+            self.environment(session, exec).into_iter().map(|(name, value)| c_string(format!("{name}={value}"))).collect();
         let name = exec.argv.first().map_or("", String::as_str);
         let candidates = self.candidates(name).into_iter().map(c_string).collect();
         Program::exec(candidates, exec.argv.iter().map(c_string).collect(), env)
     }
 
     /// A clean environment; the caller's variables win.
-    pub(crate) fn environment(&self, exec: &Exec) -> Vec<(String, String)> {
-        let path = self.search_path().join(":");
+    pub(crate) fn environment(&self, session: &Session, exec: &Exec) -> Vec<(String, String)> {
+        let mut path = self.search_path().join(":");
+        if session.image().is_some() {
+            path.push_str(&format!(":{IMAGE_DIR}/bin"));
+        }
         let mut all: Vec<(String, String)> = [
             ("PATH", path.as_str()),
             ("HOME", WORKSPACE_DIR),
@@ -101,6 +106,13 @@ impl Engine {
         for (name, value) in &exec.env {
             all.retain(|(known, _)| known != name);
             all.push((name.clone(), value.clone()));
+        }
+        if session.image().is_some() {
+            // Behind what the caller wants found first.
+            match all.iter_mut().find(|(name, _)| name == "PYTHONPATH") {
+                Some((_, folders)) => folders.push_str(&format!(":{IMAGE_DIR}")),
+                None => all.push(("PYTHONPATH".into(), IMAGE_DIR.into())),
+            }
         }
         all
     }
@@ -389,7 +401,7 @@ pub(super) fn natural(status: Option<i32>, oom_kills: u64) -> Exit {
     }
 }
 
-pub(super) fn timespec(duration: Duration) -> Timespec {
+pub(crate) fn timespec(duration: Duration) -> Timespec {
     let tv_sec = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
     Timespec { tv_sec, tv_nsec: i64::from(duration.subsec_nanos()) }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::plan::{Step, Tree};
 use super::sys::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
+use crate::image::IMAGE_DIR;
 use crate::limits::Limits;
 
 /// Shown at the same place where they exist.
@@ -75,13 +76,22 @@ impl View {
     }
 
     /// The steps that build this view, and the trees they attach.
-    pub(crate) fn build(&self, workspace: Tree, files: &[(String, Vec<u8>)], limits: &Limits) -> (Vec<Tree>, Vec<Step>) {
+    pub(crate) fn build(
+        &self,
+        workspace: Tree,
+        image: Option<&Path>,
+        files: &[(String, Vec<u8>)],
+        limits: &Limits,
+    ) -> (Vec<Tree>, Vec<Step>) {
         let mut root = Root { trees: Vec::new(), steps: Vec::new(), made: BTreeSet::new() };
         for folder in &self.folders {
             root.attach_folder(system_tree(folder, READ_ONLY), folder);
         }
         for (target, path) in &self.links {
             root.steps.push(Step::Link(c_string(target), relative(path)));
+        }
+        if let Some(image) = image {
+            root.attach_folder(system_tree(image, READ_ONLY), Path::new(IMAGE_DIR));
         }
         self.etc(&mut root);
         devices(&mut root);

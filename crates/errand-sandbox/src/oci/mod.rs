@@ -131,7 +131,7 @@ impl OciEngine {
         let on_output = exec.on_output.take();
         let cwd = paths::checked(&exec.cwd)?;
         let name = exec.argv.first().map_or("", String::as_str);
-        let env = self.host.environment(&exec).into_iter().map(|(name, value)| format!("{name}={value}"));
+        let env = self.host.environment(session, &exec).into_iter().map(|(name, value)| format!("{name}={value}"));
         let job = job::Job {
             candidates: self.host.candidates(name),
             argv: exec.argv.clone(),

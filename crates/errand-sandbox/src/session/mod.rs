@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, openat, renameat_with};
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 
 use crate::engine::Kernel;
 use crate::error::{Error, Result};
+use crate::image::{Image, Images};
 pub(crate) use files::{give, ids};
 use owner::Owner;
 
@@ -35,6 +37,7 @@ pub struct Sessions {
     root: PathBuf,
     dir: OwnedFd,
     id_locks: PathBuf,
+    images: Option<Arc<Images>>,
 }
 
 /// A leased workspace. Calls through `&self` may run at the same time.
@@ -44,15 +47,20 @@ pub struct Session {
     path: PathBuf,
     workspace: OwnedFd,
     owner: Owner,
+    /// What its boxes show beside the host's system: its name, and the image unless that is missing.
+    image: Option<(String, Option<Image>)>,
     /// Held for its lock.
     _record: File,
 }
 
 /// What `session.json` holds.
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Record {
     schema: u32,
     slot: Option<u32>,
+    /// The name of its image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
 }
 
 impl Sessions {
@@ -65,9 +73,15 @@ impl Sessions {
         owner::private_folder(&root)?;
         let root = root.canonicalize().map_err(|e| Error::io("finding the sessions folder", &root, e))?;
         let dir = open_folder(rustix::fs::CWD, &root)?;
-        let sessions = Sessions { root, dir, id_locks: ID_LOCKS.into() };
+        let sessions = Sessions { root, dir, id_locks: ID_LOCKS.into(), images: None };
         sessions.clear_removed()?;
         Ok(sessions)
+    }
+
+    /// Where sessions find their images.
+    #[must_use]
+    pub fn with_images(self, images: Arc<Images>) -> Sessions {
+        Sessions { images: Some(images), ..self }
     }
 
     /// Makes a new session with an empty workspace.
@@ -75,11 +89,26 @@ impl Sessions {
     /// # Errors
     /// [`Error::SessionId`], [`Error::SessionExists`] or [`Error::Io`].
     pub fn create(&self, id: &str) -> Result<Session> {
-        check_id(id)?;
-        self.make(id)
+        self.create_with(id, None)
     }
 
-    fn make(&self, id: &str) -> Result<Session> {
+    /// Makes a new session whose boxes show an image, also after it is opened again.
+    ///
+    /// # Errors
+    /// As [`Sessions::create`] and [`Images::named`].
+    pub fn create_with(&self, id: &str, image: Option<&str>) -> Result<Session> {
+        check_id(id)?;
+        // Before anything is made.
+        let held = image.map(|name| self.image(name)).transpose()?;
+        self.make(id, held)
+    }
+
+    fn image(&self, name: &str) -> Result<Image> {
+        let nowhere = || Error::ImageMissing { name: name.into(), reason: "these sessions have no folder of images".into() };
+        self.images.as_ref().ok_or_else(nowhere)?.named(name)
+    }
+
+    fn make(&self, id: &str, image: Option<Image>) -> Result<Session> {
         match mkdirat(&self.dir, id, Mode::RWXU) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(Error::SessionExists { id: id.into() }),
@@ -87,7 +116,7 @@ impl Sessions {
         }
         let folder = open_folder(&self.dir, Path::new(id))?;
         mkdirat(&folder, "workspace", Mode::RWXU).map_err(|e| Error::io("making a workspace", self.root.join(id), e))?;
-        self.lease(id)
+        self.lease_with(id, image)
     }
 
     /// Makes a session that belongs to nobody yet: it is not listed, and gone with its holder.
@@ -95,7 +124,7 @@ impl Sessions {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{NAMELESS_PREFIX}{}-{number}", std::process::id());
-        self.make(&name)
+        self.make(&name, None)
     }
 
     /// Gives the session of a kernel that nobody has used its name.
@@ -170,6 +199,11 @@ impl Sessions {
     }
 
     fn lease(&self, id: &str) -> Result<Session> {
+        self.lease_with(id, None)
+    }
+
+    /// `new` is the image of a session that was just made.
+    fn lease_with(&self, id: &str, new: Option<Image>) -> Result<Session> {
         let path = self.root.join(id);
         let folder = match open_folder(&self.dir, Path::new(id)) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -188,12 +222,21 @@ impl Sessions {
         let mut record = File::from(record);
         let before = read_record(&mut record).map_err(|e| Error::io("reading a session's record", &path, e))?;
         let workspace = open_folder(&folder, Path::new("workspace"))?;
-        let owner = Owner::take(&self.id_locks, before)?;
-        if owner.needs_chown() && (before.is_none() || before != owner.slot()) {
+        let image = match (new, before.image.clone()) {
+            (Some(new), _) => Some((new.name().to_owned(), Some(new))),
+            // Without its image a session has its files all the same.
+            (None, Some(name)) => Some((name.clone(), self.image(&name).ok())),
+            (None, None) => None,
+        };
+        let owner = Owner::take(&self.id_locks, before.slot)?;
+        let now = Record { schema: 1, slot: owner.slot(), image: image.as_ref().map(|(name, _)| name.clone()) };
+        if owner.needs_chown() && before.slot != now.slot {
             give_all(workspace.as_fd(), &owner)?;
-            write_record(&mut record, owner.slot()).map_err(|e| Error::io("writing a session's record", &path, e))?;
         }
-        Ok(Session { id: id.into(), path, workspace, owner, _record: record })
+        if before != now {
+            write_record(&mut record, &now).map_err(|e| Error::io("writing a session's record", &path, e))?;
+        }
+        Ok(Session { id: id.into(), path, workspace, owner, image, _record: record })
     }
 
     fn clear_removed(&self) -> Result<()> {
@@ -236,6 +279,30 @@ impl Session {
         (self.owner.uid, self.owner.gid)
     }
 
+    /// What its boxes show beside the host's system.
+    pub fn image(&self) -> Option<&Image> {
+        self.image.as_ref().and_then(|(_, image)| image.as_ref())
+    }
+
+    /// The name of the image that it was made with and that is not there: nothing runs before it is.
+    pub fn lacks_image(&self) -> Option<&str> {
+        self.image.as_ref().filter(|(_, image)| image.is_none()).map(|(name, _)| name.as_str())
+    }
+
+    /// Shows its boxes this image for as long as it is open.
+    pub fn take_image(&mut self, image: Image) {
+        self.image = Some((image.name().to_owned(), Some(image)));
+    }
+
+    /// # Errors
+    /// [`Error::ImageMissing`].
+    pub(crate) fn image_to_show(&self) -> Result<Option<&Image>> {
+        match self.lacks_image() {
+            Some(name) => Err(Error::ImageMissing { name: name.into(), reason: "its session was made with it".into() }),
+            None => Ok(self.image()),
+        }
+    }
+
     pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.workspace.as_fd()
     }
@@ -260,19 +327,18 @@ fn open_folder(at: impl AsFd, path: &Path) -> Result<OwnedFd> {
     openat(at, path, flags, Mode::empty()).map_err(|e| Error::io("opening a folder", path, e))
 }
 
-fn read_record(file: &mut File) -> std::io::Result<Option<u32>> {
+fn read_record(file: &mut File) -> std::io::Result<Record> {
     let mut text = String::new();
     file.rewind()?;
     file.read_to_string(&mut text)?;
     if text.is_empty() {
-        return Ok(None);
+        return Ok(Record::default());
     }
-    let record: Record = serde_json::from_str(&text)?;
-    Ok(record.slot)
+    Ok(serde_json::from_str(&text)?)
 }
 
-fn write_record(file: &mut File, slot: Option<u32>) -> std::io::Result<()> {
-    let text = serde_json::to_vec(&Record { schema: 1, slot })?;
+fn write_record(file: &mut File, record: &Record) -> std::io::Result<()> {
+    let text = serde_json::to_vec(record)?;
     file.rewind()?;
     file.set_len(0)?;
     file.write_all(&text)

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says why it is skipped")]
 
 mod calls;
+mod images;
 mod isolation;
 mod kernels;
 mod limits;
