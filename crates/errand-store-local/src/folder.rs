@@ -156,7 +156,7 @@ fn check_ours(path: &Path) -> Result<(), Error> {
         let name = entry.map_err(failed)?.file_name();
         match name.to_string_lossy().as_ref() {
             "errand.db" | "lock" => return Ok(()),
-            "assistants" | "errand.toml" | "lost+found" | "sandboxes" => {}
+            "assistants" | "errand.toml" | "images" | "lost+found" | "sandboxes" => {}
             hidden if hidden.starts_with('.') => {}
             other => stranger = Some(other.to_owned()),
         }

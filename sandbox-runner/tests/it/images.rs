@@ -95,7 +95,7 @@ fn a_full_disk_is_told_and_nothing_is_left_on_it() {
     }
     let room = on_disk("40m");
     assert_eq!(String::from_utf8_lossy(&room.stdout).lines().count(), 4, "{}", said(&room));
-    for size in ["6m", "64k"] {
+    for size in ["3m", "64k"] {
         let full = on_disk(size);
         assert!(said(&full).contains("[sandbox_image_no_room]"), "{size}: {}", said(&full));
         assert_eq!(String::from_utf8_lossy(&full.stdout), "", "{size}");

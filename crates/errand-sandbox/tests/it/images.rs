@@ -139,6 +139,14 @@ fn an_image_is_built_with_progress_shown_read_only_and_found_again() {
     assert_eq!((cell.end, cell.value.as_deref()), (CellEnd::Done, Some("'two'")));
     drop(kernel);
 
+    // A container of tier T2 shows it as well.
+    for engine in crate::oci::engines() {
+        let outcome = engine.run(&session, Exec::python("import first; print(first.__file__)")).unwrap();
+        assert_eq!(outcome.stdout.text(), format!("{IMAGE_DIR}/first/__init__.py\n"), "{outcome:?}");
+        let outcome = engine.run(&session, Exec::shell(format!("touch {IMAGE_DIR}/new"))).unwrap();
+        assert!(outcome.stderr.text().contains("Read-only file system"), "{outcome:?}");
+    }
+
     // Built again it is the same, and so is one of the same content with another name; both share a layer.
     let again = shop.build("mine", &lock).unwrap();
     assert_eq!((again.name(), again.digest(), again.path()), ("mine", image.digest(), image.path()));

@@ -43,6 +43,11 @@ fn worlds() -> Vec<World> {
     present.filter_map(world).collect()
 }
 
+/// The engines of the runtimes that this machine has.
+pub(crate) fn engines() -> Vec<OciEngine> {
+    worlds().into_iter().map(|world| world.engine).collect()
+}
+
 fn world(runtime: &'static str) -> Option<World> {
     let engine = match OciEngine::start(&config(runtime)) {
         Ok(engine) => engine,
