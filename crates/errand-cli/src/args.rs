@@ -434,7 +434,7 @@ pub(crate) struct SandboxImage {
 pub(crate) enum SandboxImageCommand {
     /// Make an image: fetch the wheels of its lock file, check their hashes, unpack and compile them
     Build {
-        /// Its name; `data` comes with a lock file of numpy, pandas, matplotlib, openpyxl, python-docx, pypdf, pillow and duckdb
+        /// Its name; `data` comes with a lock file: numpy, pandas, matplotlib, openpyxl, python-docx, pypdf, pillow, duckdb
         name: String,
         /// The packages, pinned with hashes as pip-compile and uv write them [default: those it was made from before]
         #[arg(long, value_name = "FILE")]

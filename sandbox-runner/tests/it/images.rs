@@ -80,9 +80,10 @@ fn a_full_disk_is_told_and_nothing_is_left_on_it() {
     // A file system in memory of that size, in a mount namespace that goes with its shell.
     let on_disk = |size: &str| {
         let script = format!(
-            "mount -t tmpfs -o size={size} none disk && mkdir -m 700 disk/images && {runner} image --images disk/images build mine \
-             --lock lock --pip-option=--no-index --pip-option=--no-cache-dir --pip-option=--find-links=$PWD ; find disk/images/layers \
-             disk/images/names disk/images/building -mindepth 1 -maxdepth 1",
+            "mount -t tmpfs -o size={size} none disk && mkdir -m 700 disk/images
+            {runner} image --images disk/images build mine --lock lock --pip-option=--no-index \\
+                --pip-option=--no-cache-dir --pip-option=--find-links=$PWD
+            cd disk/images; find layers names building -mindepth 1 -maxdepth 1",
             runner = env!("CARGO_BIN_EXE_sandbox-runner")
         );
         let options = ["--user", "--map-root-user", "--mount", "sh", "-c", &script];

@@ -11,7 +11,7 @@ use rustix::fs::FlockOperation;
 use super::lock::ImageLock;
 use super::pip::{self, Run};
 use super::progress::ImageProgress;
-use super::store::{Image, Images, locked, open_folder};
+use super::store::{Image, Images, hold, locked};
 use super::{IMAGE_DIR, ImageRecord, seal};
 use crate::config::Interpreter;
 use crate::engine::run::timespec;
@@ -60,8 +60,7 @@ impl Images {
         let held = self.lock_file(&lock.name)?;
         let until = Instant::now() + TIME_MAX;
         wait_for(&held, until, cancel, progress)?;
-        let before = self.record(&lock.name);
-        if let Some(record) = before.as_ref().filter(|record| record.key == lock.key(&tag))
+        if let Some(record) = self.record(&lock.name).filter(|record| record.key == lock.key(&tag))
             && let Some(image) = self.hold(&lock.name, &record.digest)?
         {
             return Ok(image);
@@ -75,22 +74,8 @@ impl Images {
         let cleared = self.clear(&place, &lock.name);
         let image = made?;
         cleared?;
-        self.let_go(before.filter(|before| before.digest != image.digest()))?;
+        self.sweep(&lock.name)?;
         Ok(image)
-    }
-
-    /// Removes the layer that an image had before, when nobody uses it.
-    fn let_go(&self, before: Option<ImageRecord>) -> Result<()> {
-        let Some(before) = before else { return Ok(()) };
-        if self.list()?.iter().any(|other| other.digest == before.digest) {
-            return Ok(());
-        }
-        match open_folder(&self.layer(&before.digest))? {
-            Some(folder) if locked(&folder, FlockOperation::NonBlockingLockExclusive)? => {
-                self.clear(&format!("layers/{}", before.digest), &before.name)
-            }
-            _ => Ok(()),
-        }
     }
 }
 
@@ -136,18 +121,7 @@ impl Work<'_> {
         self.compile(&tree, &temporary)?;
         progress(ImageProgress::Sealing);
         let sealed = seal::seal(&tree)?;
-        let layer = self.images.layer(&sealed.digest);
-        // What has its name must be whole after a power cut as well.
-        File::open(&tree).and_then(|dir| Ok(rustix::fs::syncfs(dir)?)).map_err(io)?;
-        match fs::rename(&tree, &layer) {
-            // The same content is there already.
-            Err(e)
-                if layer.is_dir()
-                    && matches!(e.kind(), std::io::ErrorKind::DirectoryNotEmpty | std::io::ErrorKind::AlreadyExists) => {}
-            other => other.map_err(io)?,
-        }
-        let gone = || Error::ImageFailed { reason: "its folder was removed meanwhile".into() };
-        let image = self.images.hold(&self.lock.name, &sealed.digest)?.ok_or_else(gone)?;
+        let image = self.put_in_place(&tree, &sealed.digest)?;
         let record = ImageRecord {
             name: self.lock.name.clone(),
             digest: sealed.digest,
@@ -160,6 +134,28 @@ impl Work<'_> {
         };
         self.images.remember(&record, self.lock)?;
         Ok(image)
+    }
+
+    fn put_in_place(&self, tree: &Path, digest: &str) -> Result<Image> {
+        let io = |e: std::io::Error| room(e, tree);
+        let layer = self.images.layer(digest);
+        // What has its name must be whole after a power cut as well.
+        File::open(tree).and_then(|dir| Ok(rustix::fs::syncfs(dir)?)).map_err(io)?;
+        // Held before it has its name: what nobody holds and no record names may be swept away.
+        let own = hold(&self.lock.name, digest, tree, &layer)?;
+        for _ in 0..3 {
+            match (fs::rename(tree, &layer), own.clone()) {
+                (Ok(()), Some(image)) => return Ok(image),
+                // The same content is there already, unless it is removed this moment.
+                (Err(_), _) if layer.is_dir() => {
+                    if let Some(image) = self.images.hold(&self.lock.name, digest)? {
+                        return Ok(image);
+                    }
+                }
+                (other, _) => other.map_err(io)?,
+            }
+        }
+        Err(Error::ImageFailed { reason: "its folder was removed meanwhile".into() })
     }
 
     fn fetch(&self, tree: &Path, temporary: &Path, wanted: &Path, progress: &mut dyn FnMut(ImageProgress)) -> Result<()> {

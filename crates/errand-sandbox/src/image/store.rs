@@ -5,7 +5,9 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
+use rustix::event::poll;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
@@ -13,10 +15,14 @@ use super::lock::{ImageLock, check_name, unknown};
 use super::{ImageProgress, ImageRecord, ImagesConfig};
 use crate::config::Interpreter;
 use crate::engine::interpreters;
+use crate::engine::run::timespec;
 use crate::error::{Error, Result};
 use crate::exec::CancelToken;
 use crate::session::owner::private_folder;
 use crate::session::walk;
+/// How long a lock is waited for before an image counts as in use.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// An image that is there. While one of these lives it cannot be removed.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -131,23 +137,43 @@ impl Images {
         check_name(name)?;
         let in_use = || Error::ImageInUse { name: name.into() };
         let building = self.lock_file(name)?;
-        if !locked(&building, FlockOperation::NonBlockingLockExclusive)? {
+        if !exclusively(&building, PATIENCE)? {
             return Err(in_use());
         }
         let record = self.record(name).ok_or_else(|| unknown(name, &self.names()))?;
         let is_shared = self.list()?.iter().any(|other| other.name != name && other.digest == record.digest);
-        if is_shared {
-            return self.forget(name);
+        let layer = if is_shared { None } else { open_folder(&self.layer(&record.digest))? };
+        if let Some(layer) = &layer
+            && !exclusively(layer, PATIENCE)?
+        {
+            return Err(in_use());
         }
-        let layer = self.layer(&record.digest);
-        match open_folder(&layer)? {
-            Some(folder) if !locked(&folder, FlockOperation::NonBlockingLockExclusive)? => return Err(in_use()),
+        self.forget(name)?;
+        if layer.is_some() {
             // The lock is held until the folder has lost its name.
-            Some(_folder) => {
-                self.forget(name)?;
-                self.clear(&format!("layers/{}", record.digest), name)?;
+            self.clear(&format!("layers/{}", record.digest), name)?;
+        }
+        drop(layer);
+        self.sweep(name)
+    }
+
+    /// Removes the layers that no image is any longer and that nobody has. The caller holds the lock of `name`.
+    pub(super) fn sweep(&self, name: &str) -> Result<()> {
+        let named: Vec<String> = self.list()?.into_iter().map(|record| record.digest).collect();
+        let folder = self.root.join("layers");
+        let io = |e| Error::io("listing images", &folder, e);
+        for entry in fs::read_dir(&folder).map_err(io)? {
+            let digest = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
+            if named.contains(&digest) {
+                continue;
             }
-            None => self.forget(name)?,
+            if let Some(layer) = open_folder(&self.layer(&digest))?
+                && exclusively(&layer, PATIENCE)?
+                // It may have become an image since.
+                && !self.list()?.iter().any(|record| record.digest == digest)
+            {
+                self.clear(&format!("layers/{digest}"), name)?;
+            }
         }
         Ok(())
     }
@@ -218,10 +244,7 @@ impl Images {
     /// The image of a layer, if that is there.
     pub(super) fn hold(&self, name: &str, digest: &str) -> Result<Option<Image>> {
         let path = self.layer(digest);
-        let Some(held) = open_folder(&path)? else { return Ok(None) };
-        // Whoever removes it has it for a moment only.
-        locked(&held, FlockOperation::LockShared)?;
-        Ok(Some(Image { name: name.into(), digest: digest.into(), path, _held: Arc::new(held) }))
+        hold(name, digest, &path, &path)
     }
 
     pub(super) fn lock_file(&self, name: &str) -> Result<File> {
@@ -248,7 +271,29 @@ impl Images {
     }
 }
 
-pub(super) fn open_folder(path: &Path) -> Result<Option<File>> {
+/// The image that lies at `now` and will have its place at `path`, if it is there.
+pub(super) fn hold(name: &str, digest: &str, now: &Path, path: &Path) -> Result<Option<Image>> {
+    let Some(held) = open_folder(now)? else { return Ok(None) };
+    // Whoever removes it has it for a moment only.
+    locked(&held, FlockOperation::LockShared)?;
+    Ok(Some(Image { name: name.into(), digest: digest.into(), path: path.into(), _held: Arc::new(held) }))
+}
+
+/// Whether this process gets it alone within that time: a process that is just being started has the locks of its parent for a
+/// moment.
+fn exclusively(file: &File, patience: Duration) -> Result<bool> {
+    let until = Instant::now() + patience;
+    while !locked(file, FlockOperation::NonBlockingLockExclusive)? {
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        // Nothing to wake it: the kernel tells nobody of locks let go.
+        let _ = poll(&mut [], Some(&timespec(Duration::from_millis(10))));
+    }
+    Ok(true)
+}
+
+fn open_folder(path: &Path) -> Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(fd) => Ok(Some(File::from(fd))),
