@@ -9,6 +9,8 @@ pub struct EngineConfig {
     pub read_only: Vec<PathBuf>,
     /// Where to look for interpreters the system lacks: the value of `PATH`.
     pub search_path: Option<std::ffi::OsString>,
+    /// Python modules that the zygotes of pools import ahead, where the host has them: what cells begin with is there at once.
+    pub preload: Vec<String>,
     /// Refuse to start unless memory, processes and processor time are bounded hard.
     pub require_hard_quotas: bool,
 }

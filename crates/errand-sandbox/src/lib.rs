@@ -55,7 +55,7 @@ pub mod t0;
 pub use absent::{Engine, Image, Images, Kernel, OciEngine, Session, Sessions, run_inside_box};
 pub use config::{EngineConfig, Inside, Interpreter, OciConfig, RuntimeKind};
 #[cfg(target_os = "linux")]
-pub use engine::{Engine, Kernel, refuse_user_namespaces_on_this_thread};
+pub use engine::{Engine, Kernel, probe_here, probe_zygotes, refuse_user_namespaces_on_this_thread};
 pub use entry::{Entry, EntryKind, FileRange, Hit};
 pub use error::{Error, Result, Tier};
 pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output, Stream, WORKSPACE_DIR};

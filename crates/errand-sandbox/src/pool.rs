@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Engine, Kernel, Spawner};
+use crate::engine::{Engine, Kernel, Nursery, Spawner, Zygote};
 use crate::error::{Error, Result};
 use crate::kernel::Language;
 use crate::limits::Limits;
@@ -55,6 +55,10 @@ pub struct PoolStats {
     pub claims: u64,
     /// Claims among them that found nothing ready.
     pub misses: u64,
+    /// Kernels that a zygote forked.
+    pub forked: u64,
+    /// Why there is no zygote, or why its last child was not to be used.
+    pub no_zygote: Option<String>,
     /// Kernels that could not be made ahead.
     pub failures: u64,
     /// Why the last of them could not.
@@ -73,6 +77,7 @@ struct Shared {
     engine: Arc<Engine>,
     sessions: Arc<Sessions>,
     config: PoolConfig,
+    nursery: Nursery,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -88,6 +93,9 @@ struct State {
     retry: BTreeMap<Language, Instant>,
     failures: u64,
     last_failure: Option<String>,
+    forked: u64,
+    /// Why the last child of a zygote was not to be used.
+    misborn: Option<String>,
     is_closed: bool,
 }
 
@@ -105,7 +113,9 @@ impl Pool {
     pub fn start(engine: Arc<Engine>, sessions: Arc<Sessions>, config: PoolConfig) -> Result<Pool> {
         config.limits.validate()?;
         let spawner = Spawner::start().map_err(|e| Error::io("starting a thread", "sandbox-pool", e))?;
-        let shared = Arc::new(Shared { engine, sessions, config, state: Mutex::default(), changed: Condvar::new() });
+        let nursery = Nursery::new(Arc::clone(&engine), config.limits.clone());
+        let shared = Shared { engine, sessions, config, nursery, state: Mutex::default(), changed: Condvar::new() };
+        let shared = Arc::new(shared);
         let theirs = Arc::clone(&shared);
         let refiller = std::thread::Builder::new()
             .name("sandbox-pool".to_owned())
@@ -122,7 +132,7 @@ impl Pool {
         Sessions::check_id(id)?;
         let Some(mut parked) = self.shared.take(language, limits) else {
             let session = Arc::new(self.shared.sessions.create(id)?);
-            return match self.shared.engine.kernel(&session, language, limits) {
+            return match self.shared.kernel_now(&session, language, limits) {
                 Ok(kernel) => Ok(Claimed { kernel, was_ready: false }),
                 Err(error) => {
                     self.shared.remove(session);
@@ -147,8 +157,15 @@ impl Pool {
     pub fn stats(&self) -> PoolStats {
         let state = self.shared.lock();
         let parked = state.parked.values().map(VecDeque::len).sum();
-        let last_failure = state.last_failure.clone();
-        PoolStats { parked, claims: state.claims, misses: state.misses, failures: state.failures, last_failure }
+        PoolStats {
+            parked,
+            claims: state.claims,
+            misses: state.misses,
+            forked: state.forked,
+            no_zygote: state.misborn.clone().or_else(|| self.shared.nursery.failure()),
+            failures: state.failures,
+            last_failure: state.last_failure.clone(),
+        }
     }
 
     /// Waits until as many kernels of each language wait as the pool keeps at least, or `patience` is over. True if so.
@@ -256,7 +273,7 @@ impl Shared {
     fn make(&self, spawner: &Arc<Spawner>, language: Language) -> Result<Parked> {
         let begun = Instant::now();
         let session = Arc::new(self.sessions.create_nameless()?);
-        match self.engine.kernel_by(spawner, &session, language, &self.config.limits) {
+        match self.kernel_ahead(spawner, &session, language) {
             Ok(kernel) => {
                 self.lock().rates.entry(language).or_default().made(begun.elapsed());
                 Ok(Parked { kernel, since: Instant::now() })
@@ -264,6 +281,40 @@ impl Shared {
             Err(error) => {
                 self.remove(session);
                 Err(error)
+            }
+        }
+    }
+
+    /// A kernel that nobody waits for: of a zygote, where the language and the host have one.
+    fn kernel_ahead(&self, spawner: &Arc<Spawner>, session: &Arc<Session>, language: Language) -> Result<Kernel> {
+        let zygote = if language == Language::Python { self.nursery.zygote() } else { None };
+        match zygote.and_then(|zygote| self.forked(&zygote, session)) {
+            Some(kernel) => Ok(kernel),
+            None => self.engine.kernel_by(spawner, session, language, &self.config.limits),
+        }
+    }
+
+    /// A kernel that somebody waits for: of a zygote that is ready, where there is one with these limits.
+    fn kernel_now(&self, session: &Arc<Session>, language: Language, limits: &Limits) -> Result<Kernel> {
+        let fits = language == Language::Python && limits == &self.config.limits;
+        let zygote = if fits { self.nursery.ready() } else { None };
+        match zygote.and_then(|zygote| self.forked(&zygote, session)) {
+            Some(kernel) => Ok(kernel),
+            None => self.engine.kernel(session, language, limits),
+        }
+    }
+
+    fn forked(&self, zygote: &Arc<Zygote>, session: &Arc<Session>) -> Option<Kernel> {
+        let forked = self.engine.kernel_of(zygote, session);
+        let mut state = self.lock();
+        match forked {
+            Ok(kernel) => {
+                state.forked += 1;
+                Some(kernel)
+            }
+            Err(error) => {
+                state.misborn = Some(error.to_string());
+                None
             }
         }
     }

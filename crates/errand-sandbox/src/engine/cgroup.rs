@@ -64,44 +64,42 @@ impl Hosts {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let mut group = Group::empty();
-        // Init counts as a process.
-        let processes = (limits.processes + 1).to_string();
-        let memory = limits.memory_bytes.to_string();
-        let quota_us = limits.cpu_milli * CPU_PERIOD_US / 1000;
         if let Some(parent) = &self.unified {
-            let folder = group.folder(parent, &name)?;
-            fs::write(folder.join("memory.max"), &memory)?;
-            fs::write(folder.join("pids.max"), &processes)?;
-            fs::write(folder.join("cpu.max"), format!("{quota_us} {CPU_PERIOD_US}"))?;
-            // Not every kernel is built with these two; without swap they are idle anyway.
+            let folder = group.folder(Controller::Unified, parent, &name)?;
+            // Not every kernel is built with this; without swap it is idle anyway.
             let _ = fs::write(folder.join("memory.swap.max"), "0");
             group.events = Some(folder.join("memory.events"));
             group.peak = Some(folder.join("memory.peak"));
         }
         if let Some(parent) = &self.memory {
-            let folder = group.folder(parent, &name)?;
-            fs::write(folder.join("memory.limit_in_bytes"), &memory)?;
-            let _ = fs::write(folder.join("memory.memsw.limit_in_bytes"), &memory);
+            let folder = group.folder(Controller::Memory, parent, &name)?;
             group.events = Some(folder.join("memory.oom_control"));
             group.peak = Some(folder.join("memory.max_usage_in_bytes"));
         }
         if let Some(parent) = &self.pids {
-            let folder = group.folder(parent, &name)?;
-            fs::write(folder.join("pids.max"), &processes)?;
+            group.folder(Controller::Processes, parent, &name)?;
         }
         if let Some(parent) = &self.cpu {
-            let folder = group.folder(parent, &name)?;
-            fs::write(folder.join("cpu.cfs_period_us"), CPU_PERIOD_US.to_string())?;
-            fs::write(folder.join("cpu.cfs_quota_us"), quota_us.to_string())?;
+            group.folder(Controller::Processor, parent, &name)?;
         }
+        group.limit(limits)?;
         Ok(group)
     }
+}
+
+/// What a group bounds: version 2 all at once, version 1 each in a tree of its own.
+#[derive(Debug, Clone, Copy)]
+enum Controller {
+    Unified,
+    Memory,
+    Processes,
+    Processor,
 }
 
 /// The groups of one box; removed when dropped, after the box is gone.
 #[derive(Debug)]
 pub(crate) struct Group {
-    folders: Vec<PathBuf>,
+    folders: Vec<(Controller, PathBuf)>,
     events: Option<PathBuf>,
     peak: Option<PathBuf>,
 }
@@ -112,16 +110,40 @@ impl Group {
         Group { folders: Vec::new(), events: None, peak: None }
     }
 
-    fn folder(&mut self, parent: &Path, name: &str) -> io::Result<PathBuf> {
+    fn folder(&mut self, controller: Controller, parent: &Path, name: &str) -> io::Result<PathBuf> {
         let folder = parent.join(name);
         fs::create_dir(&folder)?;
-        self.folders.push(folder.clone());
+        self.folders.push((controller, folder.clone()));
         Ok(folder)
+    }
+
+    /// Sets the limits, in place of those there are.
+    pub(crate) fn limit(&self, limits: &Limits) -> io::Result<()> {
+        // Init counts as a process.
+        let processes = (limits.processes + 1).to_string();
+        let memory = limits.memory_bytes.to_string();
+        let quota_us = limits.cpu_milli * CPU_PERIOD_US / 1000;
+        for (controller, folder) in &self.folders {
+            match controller {
+                Controller::Unified => {
+                    fs::write(folder.join("memory.max"), &memory)?;
+                    fs::write(folder.join("pids.max"), &processes)?;
+                    fs::write(folder.join("cpu.max"), format!("{quota_us} {CPU_PERIOD_US}"))?;
+                }
+                Controller::Memory => set_memory(folder, &memory)?,
+                Controller::Processes => fs::write(folder.join("pids.max"), &processes)?,
+                Controller::Processor => {
+                    fs::write(folder.join("cpu.cfs_period_us"), CPU_PERIOD_US.to_string())?;
+                    fs::write(folder.join("cpu.cfs_quota_us"), quota_us.to_string())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Puts a process, and what it will start, into the groups.
     pub(crate) fn add(&self, pid: i32) -> io::Result<()> {
-        self.folders.iter().try_for_each(|folder| fs::write(folder.join("cgroup.procs"), pid.to_string()))
+        self.folders.iter().try_for_each(|(_, folder)| fs::write(folder.join("cgroup.procs"), pid.to_string()))
     }
 
     /// How often the kernel killed a process of the box for memory.
@@ -139,11 +161,20 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for folder in &self.folders {
+        for (_, folder) in &self.folders {
             // What cannot be removed now goes at the next start of a runner.
             let _ = fs::remove_dir(folder);
         }
     }
+}
+
+/// The limit with swap is never below the one without, so which of them is set first depends on what is there.
+fn set_memory(folder: &Path, memory: &str) -> io::Result<()> {
+    let limit = || fs::write(folder.join("memory.limit_in_bytes"), memory);
+    let first = limit();
+    // Absent where the kernel does not count swap.
+    let _ = fs::write(folder.join("memory.memsw.limit_in_bytes"), memory);
+    if first.is_ok() { Ok(()) } else { limit() }
 }
 
 /// This process's group in version 2, the one above it, and the top, where the controllers may be usable.
@@ -237,11 +268,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let hosts = Hosts { unified: Some(dir.path().into()), ..Hosts::default() };
         let group = hosts.make(&Limits::default()).unwrap();
-        let read = |file: &str| fs::read_to_string(group.folders[0].join(file)).unwrap();
+        let read = |file: &str| fs::read_to_string(group.folders[0].1.join(file)).unwrap();
         assert_eq!(read("memory.max"), "2147483648");
         assert_eq!(read("pids.max"), "101");
         assert_eq!(read("cpu.max"), "100000 100000");
-        fs::write(group.folders[0].join("memory.events"), "low 0\noom 3\noom_kill 2\n").unwrap();
+        fs::write(group.folders[0].1.join("memory.events"), "low 0\noom 3\noom_kill 2\n").unwrap();
         assert_eq!(group.oom_kills(), 2);
         group.add(42).unwrap();
         assert_eq!(read("cgroup.procs"), "42");

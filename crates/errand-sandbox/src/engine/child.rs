@@ -54,7 +54,7 @@ fn set_up(plan: &mut Plan) -> Result<()> {
     wait_for(plan.control, GO_MAPPED).at(Stage::Identity)?;
     // Before the ids change: folders of the host that only root may enter are opened as root.
     host_trees(plan).at(Stage::HostFolder)?;
-    identity(plan.switch_ids).at(Stage::Identity)?;
+    identity(plan.switch_ids, true).at(Stage::Identity)?;
     let root = root(plan)?;
     pivot(root).at(Stage::Pivot)?;
     network().at(Stage::Network)?;
@@ -79,7 +79,7 @@ pub(crate) fn descriptors(plan: &Plan) -> std::result::Result<(), Errno> {
 }
 
 /// Init has the runner's memory, and with it the command line that `/proc/1/cmdline` would show to the box.
-fn forget_arguments(plan: &Plan) {
+pub(crate) fn forget_arguments(plan: &Plan) {
     let Some((start, length)) = plan.arguments else { return };
     // SAFETY: the kernel says that this process's command line lies there, which is writable memory of its stack. This is
     // a copy of the runner's memory that only init has, and init reads no arguments.
@@ -113,20 +113,23 @@ pub(crate) fn wait_for(control: RawFd, word: u8) -> std::result::Result<(), Errn
     }
 }
 
-fn identity(switch: bool) -> std::result::Result<(), Errno> {
+/// Takes the ids of the box and hides this process's memory. A box `dies_with_parent`, or it must end by itself.
+pub(crate) fn identity(switch: bool, dies_with_parent: bool) -> std::result::Result<(), Errno> {
     if switch {
         let none = std::ptr::null::<u32>();
         check(call!(libc::SYS_setgroups, 0usize, none))?;
         check(call!(libc::SYS_setresgid, BOX_ID, BOX_ID, BOX_ID))?;
         check(call!(libc::SYS_setresuid, BOX_ID, BOX_ID, BOX_ID))?;
     }
-    // A change of ids clears this, so it comes after. The parent's end is also seen on the control socket.
-    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, 0)?;
+    if dies_with_parent {
+        // A change of ids clears this, so it comes after. The parent's end is also seen on the control socket.
+        sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, 0)?;
+    }
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)
 }
 
 /// Opens what the parent could not: an ordinary user may clone mounts only in a mount namespace of its own.
-fn host_trees(plan: &mut Plan) -> std::result::Result<(), Errno> {
+pub(crate) fn host_trees(plan: &mut Plan) -> std::result::Result<(), Errno> {
     for tree in &mut plan.trees {
         if tree.fd < 0 {
             let recursive = if tree.recursive { sys::AT_RECURSIVE } else { 0 };
@@ -154,13 +157,16 @@ pub(crate) fn root_at(plan: &Plan, place: &std::ffi::CStr, attr: u64) -> Result<
     let root = sys::new_mount(c"tmpfs", options.get(..count).unwrap_or(&[]), attr).at(Stage::Root)?;
     sys::move_mount(root, libc::AT_FDCWD, place).at(Stage::Root)?;
     for step in &plan.steps {
-        let stage = match step {
-            Step::Mount(kind, ..) if kind.as_bytes() == b"proc" => Stage::Proc,
-            _ => Stage::Contents,
-        };
-        take(step, root, plan).at(stage)?;
+        take(step, root, plan).at(stage_of(step))?;
     }
     Ok(root)
+}
+
+pub(crate) fn stage_of(step: &Step) -> Stage {
+    match step {
+        Step::Mount(kind, ..) if kind.as_bytes() == b"proc" => Stage::Proc,
+        _ => Stage::Contents,
+    }
 }
 
 fn copy_options<'a>(
@@ -175,7 +181,7 @@ fn copy_options<'a>(
     count
 }
 
-fn take(step: &Step, root: RawFd, plan: &Plan) -> std::result::Result<(), Errno> {
+pub(crate) fn take(step: &Step, root: RawFd, plan: &Plan) -> std::result::Result<(), Errno> {
     match step {
         Step::Dir(path) => sys::mkdirat(root, path, 0o755),
         Step::Link(target, path) => sys::symlinkat(target, root, path),
@@ -215,23 +221,35 @@ fn read_only(root: RawFd, from: &std::ffi::CStr, to: &std::ffi::CStr) -> std::re
 }
 
 /// Makes the new root the only one, read-only.
-fn pivot(root: RawFd) -> std::result::Result<(), Errno> {
+pub(crate) fn pivot(root: RawFd) -> std::result::Result<(), Errno> {
     check(call!(libc::SYS_fchdir, root))?;
     let here = c".".as_ptr();
     check(call!(libc::SYS_pivot_root, here, here))?;
     // The old root now lies over the new one at the same place.
     check(call!(libc::SYS_umount2, here, libc::MNT_DETACH))?;
     check(call!(libc::SYS_chdir, c"/".as_ptr()))?;
-    let attr = sys::MOUNT_ATTR_RDONLY | sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV | sys::MOUNT_ATTR_NOEXEC;
-    sys::mount_setattr(root, false, attr, 0)?;
+    sys::mount_setattr(root, false, ROOT_ATTR, 0)?;
     sys::close(root);
     Ok(())
 }
 
-/// A neutral host name, and loopback up: code in the box may talk to itself, and there is nothing else to talk to.
+/// What is no mount of its own in a box is read-only and nothing to execute.
+pub(crate) const ROOT_ATTR: u64 =
+    sys::MOUNT_ATTR_RDONLY | sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV | sys::MOUNT_ATTR_NOEXEC;
+
 fn network() -> std::result::Result<(), Errno> {
+    host_name()?;
+    loopback()
+}
+
+/// A neutral host name.
+pub(crate) fn host_name() -> std::result::Result<(), Errno> {
     let name = b"errand";
-    check(call!(libc::SYS_sethostname, name.as_ptr(), name.len()))?;
+    check(call!(libc::SYS_sethostname, name.as_ptr(), name.len())).map(drop)
+}
+
+/// Loopback up: code in the box may talk to itself, and there is nothing else to talk to.
+pub(crate) fn loopback() -> std::result::Result<(), Errno> {
     let socket = check(call!(libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))? as RawFd;
     // `struct ifreq`: 16 bytes of name, then the flags in a union of 24.
     let mut request = [0u8; 40];
@@ -256,7 +274,7 @@ pub(crate) fn processors(plan: &Plan) -> std::result::Result<(), Errno> {
 }
 
 /// All five sets to nothing, for good.
-fn drop_capabilities() -> std::result::Result<(), Errno> {
+pub(crate) fn drop_capabilities() -> std::result::Result<(), Errno> {
     for capability in 0..64 {
         match sys::prctl(libc::PR_CAPBSET_DROP, capability, 0) {
             Err(libc::EINVAL) => break,
@@ -268,6 +286,25 @@ fn drop_capabilities() -> std::result::Result<(), Errno> {
     let header: [u32; 2] = [0x2008_0522, 0];
     let none = [0u32; 6];
     check(call!(libc::SYS_capset, header.as_ptr(), none.as_ptr()))?;
+    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
+}
+
+/// All rights but one to nothing, for good; that one stays over exec.
+pub(crate) fn keep_capability(kept: u32) -> std::result::Result<(), Errno> {
+    for capability in 0..64 {
+        if capability == kept {
+            continue;
+        }
+        match sys::prctl(libc::PR_CAPBSET_DROP, c_ulong::from(capability), 0) {
+            Err(libc::EINVAL) => break,
+            other => other?,
+        }
+    }
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let bit = 1u32 << kept;
+    let sets = [bit, bit, bit, 0, 0, 0];
+    check(call!(libc::SYS_capset, header.as_ptr(), sets.as_ptr()))?;
+    sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as c_ulong, c_ulong::from(kept))?;
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)
 }
 
@@ -328,7 +365,7 @@ fn become_main(plan: &mut Plan) -> Result<std::convert::Infallible> {
 }
 
 /// Lowers a limit; one that is lower already stays.
-fn limit(resource: u32, value: u64) -> std::result::Result<(), Errno> {
+pub(crate) fn limit(resource: u32, value: u64) -> std::result::Result<(), Errno> {
     let mut now = [0u64; 2];
     check(call!(libc::SYS_prlimit64, 0, resource, std::ptr::null::<u64>(), now.as_mut_ptr()))?;
     let [_, hard] = now;

@@ -26,9 +26,9 @@ impl Idle {
     pub(crate) fn start(running: &Running, session: &Arc<Session>, limits: &Limits, watch_memory: bool) -> Option<Idle> {
         let started = running.pidfd.try_clone().and_then(|pidfd| {
             let (stop, stopped) = channel::<()>();
-            let (session, limits, init) = (Arc::clone(session), limits.clone(), running.init_pid());
+            let (session, limits, roots) = (Arc::clone(session), limits.clone(), running.roots());
             let look = move || {
-                let mut watch = Watch::new(&session, &limits, init, watch_memory);
+                let mut watch = Watch::new(&session, &limits, roots, watch_memory);
                 loop {
                     let left = watch.next.saturating_duration_since(Instant::now());
                     match stopped.recv_timeout(left) {

@@ -14,7 +14,9 @@ use super::run::{natural, not_started, timespec};
 use super::sink::Sink;
 use super::spawner::Spawner;
 use super::turn::Turn;
+use super::verify;
 use super::watch::{Usage, Watch};
+use super::zygote::Zygote;
 use crate::error::{Error, Result};
 use crate::exec::{CancelToken, Exit, OnOutput, Output, Stream};
 use crate::kernel::wire::{self, Reply};
@@ -41,8 +43,16 @@ pub struct Kernel {
     watch_memory: bool,
     /// How the box ended, once it has.
     exit: Option<Exit>,
-    /// The box would die with the thread that made it.
-    _spawner: Arc<Spawner>,
+    _keeper: Keeper,
+}
+
+/// What the box would die with, if that went first.
+#[derive(Debug)]
+enum Keeper {
+    /// The thread that made it.
+    Thread(#[expect(dead_code, reason = "held")] Arc<Spawner>),
+    /// Only this process.
+    Process,
 }
 
 impl Engine {
@@ -63,11 +73,7 @@ impl Engine {
         language: Language,
         limits: &Limits,
     ) -> Result<Kernel> {
-        limits.validate()?;
-        let usage = Usage::of(session, limits)?;
-        if !usage.fits(limits) {
-            return Err(usage.error(limits));
-        }
+        has_room(session, limits)?;
         let (engine, its) = (Arc::clone(self), Arc::clone(session));
         let exec = language.driver(limits);
         let started = spawner.run(move || -> Result<(Running, OwnedFd)> {
@@ -78,6 +84,35 @@ impl Engine {
             Ok((launch(&mut plan, wires, &engine.groups, &exec.limits, its.host_ids())?, channel))
         });
         let (running, channel) = started.unwrap_or_else(|| Err(setup(super::plan::Stage::Start, libc::ESRCH)))?;
+        let keeper = Keeper::Thread(Arc::clone(spawner));
+        self.when_ready(running, channel, session, language, limits, keeper)
+    }
+
+    /// A kernel whose interpreter is a zygote's child, with the limits of the zygote.
+    ///
+    /// # Errors
+    /// As [`Engine::kernel`]; [`Error::Setup`] also where the child is not as it must be.
+    pub(crate) fn kernel_of(self: &Arc<Self>, zygote: &Arc<Zygote>, session: &Arc<Session>) -> Result<Kernel> {
+        let limits = zygote.limits();
+        has_room(session, limits)?;
+        let (wires, channel) = Wires::with_channel()?;
+        let running = zygote.fork(self, session, wires)?;
+        let kernel = self.when_ready(running, channel, session, Language::Python, limits, Keeper::Process)?;
+        match kernel.running.as_ref().and_then(|running| running.main.as_ref()) {
+            Some(main) => verify::verify(main, session.host_ids()).map(|()| kernel),
+            None => Err(setup(super::plan::Stage::Start, libc::ESRCH)),
+        }
+    }
+
+    fn when_ready(
+        &self,
+        running: Running,
+        channel: OwnedFd,
+        session: &Arc<Session>,
+        language: Language,
+        limits: &Limits,
+        keeper: Keeper,
+    ) -> Result<Kernel> {
         let mut kernel = Kernel {
             idle: None,
             running: Some(running),
@@ -89,7 +124,7 @@ impl Engine {
             cells: 0,
             watch_memory: self.quotas().memory != Strength::Hard,
             exit: None,
-            _spawner: Arc::clone(spawner),
+            _keeper: keeper,
         };
         let attended = kernel.attend(None, Vec::new(), READY, None, None)?;
         match attended.reply {
@@ -207,7 +242,7 @@ impl Kernel {
             on_output,
             sinks: [sink(Stream::Stdout), sink(Stream::Stderr)],
             open: [true; 2],
-            watch: Watch::new(session, limits, running.init_pid(), self.watch_memory),
+            watch: Watch::new(session, limits, running.roots(), self.watch_memory),
             deadline: Instant::now() + wall,
             grace: limits.grace,
             kill_at: None,
@@ -246,7 +281,7 @@ impl Kernel {
         let (mut status, mut failed) = (None, None);
         while let Some(message) = running.message() {
             match message {
-                Message::Interrupted => {}
+                Message::Interrupted | Message::Used(_) => {}
                 Message::Ended(ended) => status = Some(ended),
                 Message::Failed(stage, errno) => failed = Some((stage, errno)),
                 Message::Started => {}
@@ -260,6 +295,13 @@ impl Kernel {
             _ => Ok(exit),
         }
     }
+}
+
+/// Refuses what cannot begin: limits that mean nothing, a workspace that is full.
+fn has_room(session: &Session, limits: &Limits) -> Result<()> {
+    limits.validate()?;
+    let usage = Usage::of(session, limits)?;
+    if usage.fits(limits) { Ok(()) } else { Err(usage.error(limits)) }
 }
 
 fn told(exit: Exit) -> String {

@@ -3,15 +3,22 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::cgroup::{Group, Hosts};
+use super::nest::Nest;
 use super::plan::{BOX_ID, GO_CGROUP, GO_MAPPED, INTERRUPT, Message, Plan, Stage, TERMINATE, Tree};
 use super::sys::{self, call, check};
+use super::verify::Identities;
+use super::zygote::Zygote;
 use super::{child, plan};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -33,15 +40,32 @@ pub(crate) struct Running {
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) group: Group,
+    /// The nest that made it, whose child it is then; kept as long as the box lives.
+    nest: Option<Arc<Nest>>,
+    /// Where a zygote forked the main process: that.
+    pub(super) main: Option<Forked>,
+    /// Processor time that a box of a nest told of, or that was read before it was killed, in microseconds.
+    used_us: AtomicU64,
     reaped: bool,
+}
+
+/// A main process that is a zygote's child and not init's.
+#[derive(Debug)]
+pub(super) struct Forked {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    /// Tells how it ended, so it stays as long.
+    pub(super) zygote: Arc<Zygote>,
+    /// The namespaces of its box.
+    pub(super) namespaces: Identities,
 }
 
 /// Both ends of the streams and the control socket.
 pub(crate) struct Wires {
-    control: [OwnedFd; 2],
-    stdin: OwnedFd,
-    stdout: [OwnedFd; 2],
-    stderr: [OwnedFd; 2],
+    pub(super) control: [OwnedFd; 2],
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: [OwnedFd; 2],
+    pub(super) stderr: [OwnedFd; 2],
 }
 
 impl Wires {
@@ -98,15 +122,15 @@ fn input(bytes: Option<&[u8]>) -> rustix::io::Result<OwnedFd> {
     above_two(file)
 }
 
-fn above_two(fd: OwnedFd) -> rustix::io::Result<OwnedFd> {
+pub(super) fn above_two(fd: OwnedFd) -> rustix::io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 { Ok(fd) } else { fcntl_dupfd_cloexec(&fd, 3) }
 }
 
-fn opening(error: Errno) -> Error {
+pub(super) fn opening(error: Errno) -> Error {
     Error::io("opening the streams of a box", "pipe", error)
 }
 
-fn socket_pair(kind: i32) -> rustix::io::Result<[OwnedFd; 2]> {
+pub(super) fn socket_pair(kind: i32) -> rustix::io::Result<[OwnedFd; 2]> {
     let mut fds = [0i32; 2];
     let kind = kind | libc::SOCK_CLOEXEC;
     check(call!(libc::SYS_socketpair, libc::AF_UNIX, kind, 0, fds.as_mut_ptr())).map_err(Errno::from_raw_os_error)?;
@@ -149,7 +173,18 @@ pub(crate) fn launch(
     let (pid, pidfd) = clone(plan, NAMESPACES, child::init)
         .map_err(|errno| Error::Setup { stage: "making its namespaces", errno: text(errno) })?;
     let Wires { control: [control, _], stdout: [stdout, _], stderr: [stderr, _], .. } = wires;
-    let running = Running { pid, pidfd, control, stdout, stderr, group, reaped: false };
+    let running = Running {
+        pid,
+        pidfd,
+        control,
+        stdout,
+        stderr,
+        group,
+        nest: None,
+        main: None,
+        used_us: AtomicU64::new(0),
+        reaped: false,
+    };
     for tree in &mut plan.trees {
         tree._owned = None;
     }
@@ -176,7 +211,18 @@ pub(crate) fn launch_guard(
     let (pid, pidfd) = clone(plan, libc::CLONE_NEWPID | libc::CLONE_NEWNS, guard)
         .map_err(|errno| Error::Setup { stage: "making the namespaces of its guard", errno: text(errno) })?;
     let Wires { control: [control, _], stdout: [stdout, _], stderr: [stderr, _], .. } = wires;
-    let running = Running { pid, pidfd, control, stdout, stderr, group, reaped: false };
+    let running = Running {
+        pid,
+        pidfd,
+        control,
+        stdout,
+        stderr,
+        group,
+        nest: None,
+        main: None,
+        used_us: AtomicU64::new(0),
+        reaped: false,
+    };
     for tree in &mut plan.trees {
         tree._owned = None;
     }
@@ -200,7 +246,12 @@ struct CloneArguments {
     tls: u64,
 }
 
-fn clone(plan: &mut Plan, namespaces: i32, init: fn(&mut Plan) -> !) -> std::result::Result<(i32, OwnedFd), sys::Errno> {
+/// A child with a copy of this memory that does `init` and nothing else. Neither this nor `init` may allocate.
+pub(super) fn clone<T>(
+    plan: &mut T,
+    namespaces: i32,
+    init: fn(&mut T) -> !,
+) -> std::result::Result<(i32, OwnedFd), sys::Errno> {
     let mut pidfd: i32 = -1;
     let arguments = CloneArguments {
         flags: (namespaces | libc::CLONE_PIDFD) as u64,
@@ -233,7 +284,24 @@ fn map_ids(pid: i32, (uid, gid): (u32, u32), switch: bool) -> io::Result<()> {
 }
 
 impl Running {
-    fn send(&self, word: u8) -> Result<()> {
+    /// A box that `nest` made.
+    pub(super) fn of_nest(nest: Arc<Nest>, (pid, pidfd): (i32, OwnedFd), ends: [OwnedFd; 3], group: Group) -> Running {
+        let [control, stdout, stderr] = ends;
+        Running {
+            pid,
+            pidfd,
+            control,
+            stdout,
+            stderr,
+            group,
+            nest: Some(nest),
+            main: None,
+            used_us: AtomicU64::new(0),
+            reaped: false,
+        }
+    }
+
+    pub(super) fn send(&self, word: u8) -> Result<()> {
         match send(self.control.as_fd(), word) {
             // The child ended early; what it said about it is read from the socket.
             Ok(()) | Err(libc::EPIPE | libc::ECONNRESET) => Ok(()),
@@ -255,6 +323,9 @@ impl Running {
 
     /// Kills every process of the box.
     pub(crate) fn kill(&self) {
+        if self.nest.is_some() {
+            self.used_us.fetch_max(spent_us(&self.roots()), Ordering::Relaxed);
+        }
         let none = std::ptr::null::<u8>();
         // Fails only when the box is gone already.
         let _ = check(call!(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), libc::SIGKILL, none, 0));
@@ -267,7 +338,11 @@ impl Running {
         let none = std::ptr::null_mut::<u8>();
         let fd = self.control.as_raw_fd();
         let got = check(call!(libc::SYS_recvfrom, fd, bytes.as_mut_ptr(), bytes.len(), flags, none, none));
-        if got == Ok(8) { Message::decode(bytes) } else { None }
+        let message = if got == Ok(8) { Message::decode(bytes) } else { None };
+        if let Some(Message::Used(micros)) = message {
+            self.used_us.fetch_max(u64::from(micros.unsigned_abs()), Ordering::Relaxed);
+        }
+        message
     }
 
     /// Waits for init to be gone, and with it all processes; gives the processor time they used.
@@ -281,7 +356,17 @@ impl Running {
         self.pid
     }
 
+    /// The processes from which all others of the box descend.
+    pub(crate) fn roots(&self) -> Vec<i32> {
+        self.main.iter().map(|main| main.pid).chain([self.pid]).collect()
+    }
+
     fn reap(&mut self) -> Duration {
+        if self.nest.is_some() {
+            self.outlast();
+            self.reaped = true;
+            return Duration::from_micros(self.used_us.load(Ordering::Relaxed));
+        }
         // SAFETY: all-zero is a valid `rusage`.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
         let mut status = 0;
@@ -295,6 +380,52 @@ impl Running {
         };
         part(usage.ru_utime) + part(usage.ru_stime)
     }
+}
+
+impl Running {
+    /// Waits for the end of a box that is another process's child. Init ends after all others, and those only when whoever
+    /// has them for children has heard of it: a zygote that does not is killed, and heirs without parents are this process's
+    /// own where it is the first of a container.
+    fn outlast(&self) {
+        let begun = Instant::now();
+        loop {
+            let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+            let tenth = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            if matches!(poll(&mut fds, Some(&tenth)), Ok(ready) if ready > 0) {
+                break;
+            }
+            if let Some(main) = &self.main {
+                if begun.elapsed() > ZYGOTE_PATIENCE {
+                    main.zygote.kill();
+                }
+                adopt(&main.pidfd);
+            }
+        }
+        adopt(&self.pidfd);
+    }
+}
+
+/// How long a zygote may take to hear that a child ended.
+const ZYGOTE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Processor time of the processes of a box and of those they have reaped, in microseconds; the kernel counts it in
+/// hundredths of a second here.
+fn spent_us(roots: &[i32]) -> u64 {
+    let all = super::watch::descendants(roots).into_iter().chain(roots.last().copied());
+    let ticks = all.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in parentheses may hold anything; field 3 follows it, the four times are fields 14 to 17.
+        let fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(14 - 3).take(4);
+        Some(fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>())
+    });
+    ticks.sum::<u64>() * 10_000
+}
+
+/// Reaps an ended process if it has become a child of this one.
+fn adopt(pidfd: &OwnedFd) {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    // Mostly it is somebody else's.
+    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), options);
 }
 
 impl Drop for Running {

@@ -9,18 +9,23 @@ mod idle;
 pub(crate) mod interpreters;
 mod kernels;
 pub(crate) mod launch;
+pub(crate) mod nest;
+mod nursery;
 pub(crate) mod plan;
 pub(crate) mod probe;
 mod rehearse;
 pub(crate) mod run;
 pub(crate) mod seccomp;
+mod shells;
 mod sink;
 mod spawner;
 pub(crate) mod sys;
 pub(crate) mod syscalls;
 mod turn;
+mod verify;
 pub(crate) mod view;
 pub(crate) mod watch;
+pub(crate) mod zygote;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -35,8 +40,12 @@ use crate::limits::Limits;
 use crate::report::{Quotas, Report, Strength};
 use crate::session::Session;
 pub use kernels::Kernel;
-pub use rehearse::refuse_user_namespaces_on_this_thread;
+use nest::Shell;
+pub(crate) use nursery::Nursery;
+pub use rehearse::{probe_here, probe_zygotes, refuse_user_namespaces_on_this_thread};
+use shells::Shells;
 pub(crate) use spawner::Spawner;
+pub(crate) use zygote::Zygote;
 
 /// Makes boxes. It exists only where the probe passed.
 #[derive(Debug)]
@@ -45,8 +54,12 @@ pub struct Engine {
     filters: Vec<BpfProgram>,
     pub(crate) groups: cgroup::Hosts,
     interpreters: Vec<Interpreter>,
+    preload: Vec<String>,
     report: Report,
     spawner: OnceLock<Arc<Spawner>>,
+    /// Boxes made ahead: none before a call that is not the first.
+    shells: OnceLock<Option<Shells>>,
+    calls: AtomicUsize,
 }
 
 impl Engine {
@@ -106,8 +119,11 @@ impl Engine {
             filters,
             groups: cgroup::Hosts::find(),
             interpreters,
+            preload: config.preload.clone(),
             report,
             spawner: OnceLock::new(),
+            shells: OnceLock::new(),
+            calls: AtomicUsize::new(0),
         })
     }
 
@@ -118,6 +134,43 @@ impl Engine {
         }
         let started = Spawner::start().map_err(|e| Error::io("starting a thread", "sandbox-spawner", e))?;
         Ok(self.spawner.get_or_init(|| Arc::new(started)))
+    }
+
+    /// A box that was made ahead. Who calls twice calls again: from then on some lie ready.
+    fn shell(&self) -> Option<Shell> {
+        if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.shells.get_or_init(|| Shells::start(self.twin()).ok()).as_ref()?.take()
+    }
+
+    /// Has boxes made ahead from now on, and waits until some lie ready or the patience is over. True if so.
+    pub fn is_ahead_within(&self, patience: std::time::Duration) -> bool {
+        let shells = self.shells.get_or_init(|| Shells::start(self.twin()).ok());
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        shells.as_ref().is_some_and(|shells| shells.is_filled_within(patience))
+    }
+
+    /// Ends what is left of a used box, later and together with others where there is a thread for it.
+    fn bury(&self, group: cgroup::Group, namespaces: Vec<std::os::fd::OwnedFd>) {
+        if let Some(shells) = self.shells.get().and_then(Option::as_ref) {
+            shells.bury(shells::Remains { _group: group, _namespaces: namespaces });
+        }
+    }
+
+    /// The same engine for another thread, without what this one keeps ready.
+    fn twin(&self) -> Engine {
+        Engine {
+            view: self.view.clone(),
+            filters: self.filters.clone(),
+            groups: self.groups.clone(),
+            interpreters: self.interpreters.clone(),
+            preload: self.preload.clone(),
+            report: self.report.clone(),
+            spawner: OnceLock::new(),
+            shells: OnceLock::new(),
+            calls: AtomicUsize::new(0),
+        }
     }
 
     /// How this host bounds each quota. What this process does itself cannot be evaded and is hard; what it only looks at

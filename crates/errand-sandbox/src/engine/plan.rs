@@ -177,6 +177,8 @@ pub(crate) enum Message {
     Ended(i32),
     /// The main process was sent the signal of an interrupt.
     Interrupted,
+    /// So many microseconds of processor time were used, told before the end.
+    Used(i32),
 }
 
 impl Message {
@@ -186,6 +188,7 @@ impl Message {
             Message::Started => (2, 0, 0),
             Message::Ended(status) => (3, 0, status),
             Message::Interrupted => (4, 0, 0),
+            Message::Used(micros) => (5, 0, micros),
         };
         let [a, b, c, d] = value.to_le_bytes();
         [kind, stage, 0, 0, a, b, c, d]
@@ -199,6 +202,7 @@ impl Message {
             2 => Some(Message::Started),
             3 => Some(Message::Ended(value)),
             4 => Some(Message::Interrupted),
+            5 => Some(Message::Used(value)),
             _ => None,
         }
     }
@@ -208,6 +212,8 @@ impl Message {
 pub(crate) const GO_MAPPED: u8 = b'M';
 /// Parent to init: you are in your cgroup, go on.
 pub(crate) const GO_CGROUP: u8 = b'C';
+/// Parent to init: your main process has come from a zygote.
+pub(crate) const GO_JOINED: u8 = b'J';
 /// Parent to init: ask the main process to end.
 pub(crate) const TERMINATE: u8 = b'T';
 /// Parent to init: interrupt the main process, which goes on.
@@ -223,7 +229,7 @@ mod tests {
             let message = Message::Failed(stage, 13);
             assert_eq!(Message::decode(message.encode()), Some(message));
         }
-        for message in [Message::Started, Message::Ended(0x8900), Message::Interrupted] {
+        for message in [Message::Started, Message::Ended(0x8900), Message::Interrupted, Message::Used(7)] {
             assert_eq!(Message::decode(message.encode()), Some(message));
         }
         assert_eq!(Message::decode([9; 8]), None);

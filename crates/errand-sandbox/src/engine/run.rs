@@ -1,11 +1,14 @@
 //! One call from beginning to end.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::cgroup::Group;
 use super::launch::{Running, Wires, launch, setup, text};
+use super::nest;
+use super::nest::order::{Kind, Order, STRINGS_MAX};
 use super::plan::{Message, Plan, Program, Stage, Tree};
 use super::sink::Sink;
 use super::view::{c_string, tmpfs_options};
@@ -33,14 +36,42 @@ impl Engine {
     pub fn run(&self, session: &Session, mut exec: Exec) -> Result<ExecOutcome> {
         let begun = Instant::now();
         admit(session, &exec)?;
+        let (running, namespaces) = match self.run_ahead(session, &exec) {
+            Some(made) => made,
+            None => (self.run_now(session, &exec)?, Vec::new()),
+        };
+        let on_output = exec.on_output.take();
+        let call = Call::new(session, &exec, running, begun, on_output, self.quotas().memory != Strength::Hard);
+        let program = exec.argv.first().map_or("", String::as_str);
+        let (outcome, group) = call.attend(program)?;
+        self.bury(group, namespaces);
+        Ok(outcome)
+    }
+
+    /// In a box that was made ahead, if there is one and the call fits in; with namespaces to be held on to while it ends.
+    fn run_ahead(&self, session: &Session, exec: &Exec) -> Option<(Running, Vec<OwnedFd>)> {
+        if session.image().is_some() || session.lacks_image().is_some() {
+            return None;
+        }
+        let shell = self.shell()?;
+        let order = super::zygote::order(self, exec);
+        if order.argv.len() + order.env.len() > STRINGS_MAX {
+            return None;
+        }
+        let order = Order { cwd: cwd(&exec.cwd).ok()?, ..order };
+        let wires = Wires::new(exec.stdin.as_deref()).ok()?;
+        let (running, _) = shell.fill(session, Kind::Program, order, wires, &exec.limits).ok()?;
+        // Where it cannot be filled the call gets a box of its own, which says why.
+        let namespaces = nest::namespaces(&running).ok()?;
+        Some((running, namespaces))
+    }
+
+    fn run_now(&self, session: &Session, exec: &Exec) -> Result<Running> {
         let wires = Wires::new(exec.stdin.as_deref())?;
-        let program = self.program(session, &exec);
+        let program = self.program(session, exec);
         let mut plan = self.plan(session, &exec.files, &exec.cwd, &exec.limits, program)?;
         wires.plug_into(&mut plan);
-        let on_output = exec.on_output.take();
-        let running = launch(&mut plan, wires, &self.groups, &exec.limits, session.host_ids())?;
-        let call = Call::new(session, &exec, running, begun, on_output, self.quotas().memory != Strength::Hard);
-        call.attend(exec.argv.first().map_or("", String::as_str))
+        launch(&mut plan, wires, &self.groups, &exec.limits, session.host_ids())
     }
 
     /// The whole box, but for its wires.
@@ -58,7 +89,6 @@ impl Engine {
         if switch_ids {
             trees = trees.into_iter().map(launching::clone_tree).collect::<Result<_>>()?;
         }
-        let cwd = paths::checked(cwd)?;
         Ok(Plan {
             control: -1,
             stdio: [-1; 3],
@@ -69,7 +99,7 @@ impl Engine {
             filters: self.filters.clone(),
             rlimits: self.rlimits(limits),
             processors: self.processors(limits),
-            cwd: c_string(if cwd.is_empty() { WORKSPACE_DIR.to_string() } else { format!("{WORKSPACE_DIR}/{cwd}") }),
+            cwd: self::cwd(cwd)?,
             program,
             stop: None,
             keep: Vec::new(),
@@ -87,8 +117,12 @@ impl Engine {
 
     /// A clean environment; the caller's variables win.
     pub(crate) fn environment(&self, session: &Session, exec: &Exec) -> Vec<(String, String)> {
+        self.environment_of(session.image().is_some(), exec)
+    }
+
+    pub(super) fn environment_of(&self, has_image: bool, exec: &Exec) -> Vec<(String, String)> {
         let mut path = self.search_path().join(":");
-        if session.image().is_some() {
+        if has_image {
             path.push_str(&format!(":{IMAGE_DIR}/bin"));
         }
         let mut all: Vec<(String, String)> = [
@@ -107,7 +141,7 @@ impl Engine {
             all.retain(|(known, _)| known != name);
             all.push((name.clone(), value.clone()));
         }
-        if session.image().is_some() {
+        if has_image {
             // Behind what the caller wants found first.
             match all.iter_mut().find(|(name, _)| name == "PYTHONPATH") {
                 Some((_, folders)) => folders.push_str(&format!(":{IMAGE_DIR}")),
@@ -116,6 +150,12 @@ impl Engine {
         }
         all
     }
+}
+
+/// A folder of the workspace as the box knows it.
+fn cwd(cwd: &str) -> Result<std::ffi::CString> {
+    let cwd = paths::checked(cwd)?;
+    Ok(c_string(if cwd.is_empty() { WORKSPACE_DIR.to_string() } else { format!("{WORKSPACE_DIR}/{cwd}") }))
 }
 
 /// Refuses a call that is malformed, asks for too much, or has no room left in its workspace.
@@ -157,7 +197,7 @@ fn check(exec: &Exec) -> Result<()> {
     paths::checked(&exec.cwd).map(drop)
 }
 
-fn workspace_tree(session: &Session) -> Result<Tree> {
+pub(super) fn workspace_tree(session: &Session) -> Result<Tree> {
     let source = session.workspace_path();
     let identity =
         sys::identity(std::os::fd::AsRawFd::as_raw_fd(&session.dir())).map_err(|errno| setup(Stage::HostFolder, errno))?;
@@ -202,7 +242,7 @@ impl<'a> Call<'a> {
             on_output,
             sinks: [sink(Stream::Stdout), sink(Stream::Stderr)],
             open: [true; 2],
-            watch: Watch::new(session, limits, running.init_pid(), watch_memory),
+            watch: Watch::new(session, limits, running.roots(), watch_memory),
             running,
             verdict: None,
             kill_at: None,
@@ -212,7 +252,7 @@ impl<'a> Call<'a> {
     }
 
     /// Sees to the box until it is gone.
-    pub(crate) fn attend(mut self, program: &str) -> Result<ExecOutcome> {
+    pub(crate) fn attend(mut self, program: &str) -> Result<(ExecOutcome, Group)> {
         while !self.turn()? {}
         self.drain();
         self.outcome(program)
@@ -323,12 +363,12 @@ impl<'a> Call<'a> {
             match message {
                 Message::Ended(status) => self.ended = Some(status),
                 Message::Failed(stage, errno) => self.failed = Some((stage, errno)),
-                Message::Started | Message::Interrupted => {}
+                Message::Started | Message::Interrupted | Message::Used(_) => {}
             }
         }
     }
 
-    fn outcome(self, program: &str) -> Result<ExecOutcome> {
+    fn outcome(self, program: &str) -> Result<(ExecOutcome, Group)> {
         let (group, cpu) = self.running.wait();
         let wall = self.begun.elapsed();
         if let (None, Some((stage, errno))) = (self.verdict, self.failed) {
@@ -346,7 +386,7 @@ impl<'a> Call<'a> {
             None => natural(self.ended, oom_kills),
         };
         let [stdout, stderr] = self.sinks.map(Sink::finish);
-        Ok(ExecOutcome {
+        let outcome = ExecOutcome {
             exit,
             stdout,
             stderr,
@@ -356,7 +396,8 @@ impl<'a> Call<'a> {
             oom_kills,
             workspace_bytes: usage.bytes,
             workspace_files: usage.files,
-        })
+        };
+        Ok((outcome, group))
     }
 }
 
@@ -407,7 +448,7 @@ pub(crate) fn timespec(duration: Duration) -> Timespec {
 }
 
 /// Where the kernel reads this process's command line from (fields 48 and 49 of proc_pid_stat(5)).
-fn own_arguments() -> Option<(usize, usize)> {
+pub(super) fn own_arguments() -> Option<(usize, usize)> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     // The name in parentheses may hold anything; field 3 follows it.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(48 - 3);

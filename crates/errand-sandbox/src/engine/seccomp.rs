@@ -41,6 +41,16 @@ pub(crate) fn filters() -> Result<Vec<BpfProgram>, BackendError> {
     ])
 }
 
+/// What a zygote itself may not do: what boxes are denied, but for what it takes to enter one.
+pub(crate) fn of_zygote() -> Result<BpfProgram, BackendError> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let mut rules = denied()?;
+    for needed in [libc::SYS_setns, libc::SYS_setgroups, libc::SYS_capset] {
+        rules.remove(&needed);
+    }
+    build(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32), arch)
+}
+
 /// A filter that refuses new user namespaces, as hardened hosts do: to rehearse such a host.
 pub(crate) fn no_user_namespaces() -> Result<BpfProgram, BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;

@@ -64,6 +64,73 @@ pub(crate) fn send(socket: RawFd, bytes: &[u8], flags: c_int) -> Result<usize, E
     Ok(usize::try_from(sent).unwrap_or(0))
 }
 
+/// Most descriptors in one message.
+pub(crate) const FDS_MAX: usize = 16;
+
+/// A control message with descriptors, as the kernel lays it out on 64-bit systems.
+#[repr(C)]
+struct Passing {
+    length: usize,
+    level: c_int,
+    kind: c_int,
+    fds: [RawFd; FDS_MAX],
+}
+
+const PASSING_HEAD: usize = size_of::<Passing>() - size_of::<[RawFd; FDS_MAX]>();
+
+/// Sends a message of a socket that keeps their bounds, with descriptors.
+pub(crate) fn send_fds(socket: RawFd, bytes: &[u8], fds: &[RawFd]) -> Result<(), Errno> {
+    let mut passing = Passing { length: 0, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fds: [0; FDS_MAX] };
+    if fds.len() > FDS_MAX {
+        return Err(libc::EINVAL);
+    }
+    for (place, fd) in passing.fds.iter_mut().zip(fds) {
+        *place = *fd;
+    }
+    passing.length = PASSING_HEAD + size_of_val(fds);
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: all-zero is a valid `msghdr`: no name, no parts, no control message.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    if !fds.is_empty() {
+        message.msg_control = (&raw mut passing).cast();
+        message.msg_controllen = passing.length.next_multiple_of(8);
+    }
+    loop {
+        match check(call!(libc::SYS_sendmsg, socket, &raw const message, libc::MSG_NOSIGNAL)) {
+            Err(libc::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Receives a message with its descriptors: how many bytes and how many descriptors there were. What does not fit is lost, and
+/// descriptors that do not fit are closed by the kernel. No bytes: the other end is gone.
+pub(crate) fn receive_fds(socket: RawFd, bytes: &mut [u8], fds: &mut [RawFd; FDS_MAX]) -> Result<(usize, usize), Errno> {
+    let mut passing = Passing { length: 0, level: 0, kind: 0, fds: [-1; FDS_MAX] };
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: all-zero is a valid `msghdr`.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut passing).cast();
+    message.msg_controllen = size_of::<Passing>();
+    let count = loop {
+        match check(call!(libc::SYS_recvmsg, socket, &raw mut message, libc::MSG_CMSG_CLOEXEC)) {
+            Err(libc::EINTR) => {}
+            other => break other? as usize,
+        }
+    };
+    let whole = message.msg_controllen >= PASSING_HEAD && passing.kind == libc::SCM_RIGHTS;
+    let passed = if whole { passing.length.saturating_sub(PASSING_HEAD) / size_of::<RawFd>() } else { 0 };
+    let passed = passed.min(FDS_MAX);
+    for (place, fd) in fds.iter_mut().zip(passing.fds.iter().take(passed)) {
+        *place = *fd;
+    }
+    Ok((count, passed))
+}
+
 pub(crate) fn open_tree(dir: RawFd, path: &CStr, flags: c_uint) -> Result<RawFd, Errno> {
     let flags = flags | libc::O_CLOEXEC as c_uint;
     fd_of(call!(libc::SYS_open_tree, dir, path.as_ptr(), flags))

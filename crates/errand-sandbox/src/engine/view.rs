@@ -83,6 +83,41 @@ impl View {
         files: &[(String, Vec<u8>)],
         limits: &Limits,
     ) -> (Vec<Tree>, Vec<Step>) {
+        let mut root = self.shared();
+        if let Some(image) = image {
+            root.attach_folder(system_tree(image, READ_ONLY), Path::new(IMAGE_DIR));
+        }
+        shm(&mut root);
+        root.mount("tmpfs", &tmpfs_options(limits.tmp_bytes, "1777"), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, "tmp");
+        for (name, bytes) in files {
+            root.file(&format!("run/errand/{name}"), bytes.clone());
+        }
+        proc(&mut root);
+        root.attach_folder(workspace, Path::new("/workspace"));
+        (root.trees, root.steps)
+    }
+
+    /// What all boxes of a nest see alike, made once: trees and steps.
+    pub(crate) fn template(&self) -> (Vec<Tree>, Vec<Step>) {
+        let mut root = self.shared();
+        for folder in ["tmp", "dev/shm", "proc", "workspace", "var/empty"] {
+            root.folder(folder);
+        }
+        (root.trees, root.steps)
+    }
+
+    /// The steps that a box takes over a copy of the template, beside `/tmp`, its files and its workspace: those that need
+    /// no ids yet, and the others.
+    pub(crate) fn own() -> (Vec<Step>, Vec<Step>) {
+        let made: BTreeSet<PathBuf> = ["dev", "dev/shm", "proc", "var", "var/empty"].map(PathBuf::from).into();
+        let mut first = Root { trees: Vec::new(), steps: Vec::new(), made };
+        let mut then = Root { trees: Vec::new(), steps: Vec::new(), made: first.made.clone() };
+        proc(&mut first);
+        shm(&mut then);
+        (first.steps, then.steps)
+    }
+
+    fn shared(&self) -> Root {
         let mut root = Root { trees: Vec::new(), steps: Vec::new(), made: BTreeSet::new() };
         for folder in &self.folders {
             root.attach_folder(system_tree(folder, READ_ONLY), folder);
@@ -90,22 +125,12 @@ impl View {
         for (target, path) in &self.links {
             root.steps.push(Step::Link(c_string(target), relative(path)));
         }
-        if let Some(image) = image {
-            root.attach_folder(system_tree(image, READ_ONLY), Path::new(IMAGE_DIR));
-        }
         self.etc(&mut root);
         devices(&mut root);
-        let small = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-        root.mount("tmpfs", &tmpfs_options(limits.tmp_bytes, "1777"), small, "tmp");
         root.folder("var");
         root.steps.push(Step::Link(c"/tmp".into(), c"var/tmp".into()));
         root.folder("run/errand");
-        for (name, bytes) in files {
-            root.file(&format!("run/errand/{name}"), bytes.clone());
-        }
-        proc(&mut root);
-        root.attach_folder(workspace, Path::new("/workspace"));
-        (root.trees, root.steps)
+        root
     }
 
     fn etc(&self, root: &mut Root) {
@@ -153,6 +178,9 @@ fn devices(root: &mut Root) {
     ] {
         root.steps.push(Step::Link(target.into(), path.into()));
     }
+}
+
+fn shm(root: &mut Root) {
     let attr = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     root.mount("tmpfs", &tmpfs_options(64 << 20, "1777"), attr, "dev/shm");
 }

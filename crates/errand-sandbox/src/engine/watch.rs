@@ -64,16 +64,16 @@ impl Usage {
 pub(crate) struct Watch<'a> {
     session: &'a Session,
     limits: &'a Limits,
-    /// Process id of the box's init.
-    init: i32,
+    /// Process ids of the box's init and of a main process that is not its child.
+    roots: Vec<i32>,
     /// Add up memory here because no control group does.
     watch_memory: bool,
     pub(crate) next: Instant,
 }
 
 impl<'a> Watch<'a> {
-    pub(crate) fn new(session: &'a Session, limits: &'a Limits, init: i32, watch_memory: bool) -> Watch<'a> {
-        Watch { session, limits, init, watch_memory, next: Instant::now() + FIRST_LOOK }
+    pub(crate) fn new(session: &'a Session, limits: &'a Limits, roots: Vec<i32>, watch_memory: bool) -> Watch<'a> {
+        Watch { session, limits, roots, watch_memory, next: Instant::now() + FIRST_LOOK }
     }
 
     /// Looks when it is time to; a verdict means that the box must be killed.
@@ -82,7 +82,7 @@ impl<'a> Watch<'a> {
         if begun < self.next {
             return None;
         }
-        let pids = descendants(self.init);
+        let pids = descendants(&self.roots);
         let visible = Usage::of(self.session, self.limits).unwrap_or_default();
         let bytes = visible.bytes.saturating_add(nameless_bytes(self.session, &pids));
         let over = !Usage { bytes, ..visible }.fits(self.limits);
@@ -95,9 +95,11 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// All processes of a box but init; orphans in a box are init's children, so none is missed.
-pub(crate) fn descendants(init: i32) -> Vec<i32> {
-    let mut all = children(init);
+/// All processes of a box but init, the last of its roots; orphans in a box are init's children, so none is missed.
+pub(crate) fn descendants(roots: &[i32]) -> Vec<i32> {
+    let Some((init, others)) = roots.split_last() else { return Vec::new() };
+    let mut all = others.to_vec();
+    all.extend(children(*init));
     let mut next = 0;
     while let Some(pid) = all.get(next) {
         all.extend(children(*pid));

@@ -166,4 +166,5 @@ def figures(cell):
     return paths
 
 
-main()
+if __name__ == "__main__":
+    main()

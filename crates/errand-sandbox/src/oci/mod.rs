@@ -8,7 +8,7 @@ mod allowances;
 mod bundle;
 mod guard;
 mod inside;
-mod job;
+pub(crate) mod job;
 mod probe;
 mod rehearse;
 mod spec;
@@ -141,7 +141,7 @@ impl OciEngine {
         };
         let running = self.begin(session, &exec.files, &exec.limits, exec.stdin.as_deref(), &job)?;
         let watch_memory = self.report.quotas.memory != Strength::Hard;
-        Call::new(session, &exec, running, begun, on_output, watch_memory).attend(name)
+        Call::new(session, &exec, running, begun, on_output, watch_memory).attend(name).map(|(outcome, _)| outcome)
     }
 
     /// Starts the guard, and with it the runtime.

@@ -94,7 +94,7 @@ impl Ids {
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/user")).ok();
         let own = namespace("self");
         let mut ids = Ids::default();
-        for pid in descendants(guard).into_iter().map(|pid| pid.to_string()) {
+        for pid in descendants(&[guard]).into_iter().map(|pid| pid.to_string()) {
             if namespace(&pid).is_none_or(|its| Some(its) == own) {
                 continue;
             }

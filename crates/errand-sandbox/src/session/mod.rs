@@ -26,7 +26,7 @@ pub(crate) use files::{give, ids};
 use owner::Owner;
 
 /// Where locks on user ids lie when the runner is root: it must be one place per host.
-const ID_LOCKS: &str = "/run/errand-sandbox";
+pub(crate) const ID_LOCKS: &str = "/run/errand-sandbox";
 
 /// Sessions that nobody has named yet.
 const NAMELESS_PREFIX: &str = ".errand-nameless-";

@@ -90,6 +90,14 @@ pub(crate) fn has_ranges() -> bool {
     id_span().is_ok_and(|span| span == IdSpan::Wide)
 }
 
+/// As root: the first of all ids that sessions may have, and how many follow.
+pub(crate) fn span() -> Result<(u32, u32)> {
+    Ok(match id_span()? {
+        IdSpan::Wide => (0x7000_0000, 0x0FFF_0000),
+        IdSpan::Narrow { end } => (1000, end - 1000),
+    })
+}
+
 fn id_span() -> Result<IdSpan> {
     let read = |path: &str| std::fs::read_to_string(path).map_err(|e| Error::io("reading the id map", path, e));
     span_of(&read("/proc/self/uid_map")?, &read("/proc/self/gid_map")?).ok_or_else(|| Error::Io {

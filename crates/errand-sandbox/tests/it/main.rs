@@ -12,6 +12,7 @@ mod pool;
 mod runner;
 #[cfg(feature = "t0")]
 mod t0;
+mod zygotes;
 
 use std::sync::{Arc, LazyLock};
 

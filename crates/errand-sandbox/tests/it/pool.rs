@@ -61,20 +61,6 @@ fn an_empty_pool_and_other_limits_make_a_kernel_at_once() {
 }
 
 #[test]
-fn what_two_parked_interpreters_draw_by_chance_differs() {
-    let Some(Filled { pool, root: _root, sessions: _ }) = pool(&[Language::Python], 2) else { return };
-    let code = "import random, uuid, os\n(random.random(), str(uuid.uuid4()), hash('errand'), os.urandom(8))";
-    let drawn: BTreeSet<String> = (0..2)
-        .map(|number| {
-            let mut claimed = pool.claim(&format!("draw-{number}"), Language::Python, &Limits::default()).unwrap();
-            claimed.kernel.run(Cell::new(code)).unwrap().value.unwrap()
-        })
-        .collect();
-    let parts: Vec<Vec<&str>> = drawn.iter().map(|tuple| tuple.split(", ").collect()).collect();
-    assert!(parts[0].iter().zip(&parts[1]).all(|(one, other)| one != other), "{drawn:?}");
-}
-
-#[test]
 fn a_name_that_is_taken_is_refused_and_the_kernel_stays_for_others() {
     let Some(Filled { pool, sessions, root: _root }) = pool(&[Language::Shell], 1) else { return };
     let taken = sessions.create("taken").unwrap();

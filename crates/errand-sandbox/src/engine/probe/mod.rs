@@ -15,15 +15,19 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::launch::{Running, Wires, launch, text};
+use super::nest::Nest;
+use super::nest::order::Kind;
 use super::plan::{Message, Program};
 use super::view::c_string;
-use super::{Engine, cgroup};
+use super::{Engine, cgroup, zygote};
 use crate::error::{Error, Result, Tier};
+use crate::exec::Exec;
 use crate::report::{Check, Quotas, Report, Strength};
 use crate::session::{Session, Sessions};
 use inside::{ANSWER_BYTES, Attempted, Baits, Expect, GROUPS, Spec};
@@ -38,7 +42,25 @@ const ANSWERS_BYTES_MAX: usize = 64 << 10;
 pub(crate) fn probe(engine: &Engine) -> Report {
     let begun = Instant::now();
     let elapsed_ms = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let answers = match attempt(engine) {
+    report(engine, attempt(engine), elapsed_ms)
+}
+
+/// The same in a box that a nest makes, over the baits that it was started with.
+pub(crate) fn probe_nest(engine: &Engine, nest: &Arc<Nest>, place: &Place) -> Report {
+    let begun = Instant::now();
+    let elapsed_ms = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let limits = resources::limits();
+    let made = Wires::new(None).and_then(|wires| {
+        let exec = Exec { limits: limits.clone(), ..Exec::new(["probe"]) };
+        let shell = nest.shell(engine, &limits)?;
+        let order = zygote::order(engine, &exec);
+        shell.fill(&place.session, Kind::Probe, order, wires, &limits).map(|(running, _)| running)
+    });
+    report(engine, made.and_then(answers), elapsed_ms)
+}
+
+fn report(engine: &Engine, answers: Result<Answers>, elapsed_ms: impl Fn() -> u64) -> Report {
+    let answers = match answers {
         Ok(answers) => answers,
         Err(error) => return Report::unavailable(Tier::T1, vec![explain(&error)], Vec::new(), elapsed_ms()),
     };
@@ -60,7 +82,10 @@ fn attempt(engine: &Engine) -> Result<Answers> {
     let wires = Wires::new(None)?;
     let mut plan = engine.plan(&place.session, &[], "", &limits, Program::Probe(place.baits()?))?;
     wires.plug_into(&mut plan);
-    let running = launch(&mut plan, wires, &engine.groups, &limits, place.session.host_ids())?;
+    answers(launch(&mut plan, wires, &engine.groups, &limits, place.session.host_ids())?)
+}
+
+fn answers(running: Running) -> Result<Answers> {
     let bytes = listen(&running, TIME_MAX, &mut || ());
     let failure = std::iter::from_fn(|| running.message()).find_map(|message| match message {
         Message::Failed(stage, errno) => Some(Error::Setup { stage: stage.text(), errno: text(errno) }),
@@ -72,8 +97,17 @@ fn attempt(engine: &Engine) -> Result<Answers> {
     });
     match failure {
         Some(error) => Err(error),
-        None => Ok(bytes.chunks_exact(ANSWER_BYTES).filter_map(|chunk| chunk.try_into().ok()).map(inside::decode).collect()),
+        None => Ok(read(&bytes)),
     }
+}
+
+fn read(bytes: &[u8]) -> Answers {
+    bytes.chunks_exact(ANSWER_BYTES).filter_map(|chunk| chunk.try_into().ok()).map(inside::decode).collect()
+}
+
+/// What a probe found that wrote these answers.
+pub(crate) fn report_of(engine: &Engine, bytes: &[u8]) -> Report {
+    report(engine, Ok(read(bytes)), || 0)
 }
 
 /// Everything the box writes until it is gone or the time is up; looks at it each time that more has come.

@@ -1,0 +1,174 @@
+//! Boxes that are nobody's yet, made ahead of calls by a thread of their own; and the end of used ones, out of the way of
+//! those who wait.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::Engine;
+use super::cgroup::Group;
+use super::nest::{Nest, Shell};
+use super::nursery::tight_nest;
+use crate::limits::Limits;
+
+/// How many lie ready.
+const STOCK: usize = 4;
+/// How long after a call the next ones are made: the call has the processor to itself meanwhile.
+const QUIET: Duration = Duration::from_millis(5);
+/// After so long a nest and its boxes are replaced: what they see of the host may have changed.
+const AGE_MAX: Duration = Duration::from_secs(3_600);
+/// How long nothing is made after it failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(30);
+/// How many used boxes may wait for their end.
+const DONE_MAX: usize = 64;
+
+/// The boxes that lie ready. Dropping it ends them.
+#[derive(Debug)]
+pub(crate) struct Shells {
+    shared: Arc<Shared>,
+    maker: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: VecDeque<Shell>,
+    /// What is left of used boxes.
+    done: Vec<Remains>,
+    last: Option<Instant>,
+    is_closed: bool,
+}
+
+/// What is left of a box whose processes are gone: its groups, and namespaces whose end takes time.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    pub(crate) _group: Group,
+    pub(crate) _namespaces: Vec<std::os::fd::OwnedFd>,
+}
+
+impl Shells {
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn start(engine: Engine) -> std::io::Result<Shells> {
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let work = move || theirs.work(&engine);
+        let maker = std::thread::Builder::new().name("sandbox-shells".to_owned()).spawn(work)?;
+        Ok(Shells { shared, maker: Some(maker) })
+    }
+
+    /// One that is ready and well, if there is one.
+    pub(crate) fn take(&self) -> Option<Shell> {
+        let mut state = self.shared.lock();
+        state.last = Some(Instant::now());
+        loop {
+            let shell = state.ready.pop_front();
+            if shell.as_ref().is_none_or(Shell::is_waiting) {
+                drop(state);
+                self.shared.changed.notify_all();
+                return shell;
+            }
+        }
+    }
+
+    /// Takes what is left of a used box; where too much waits already it is seen to at once.
+    pub(crate) fn bury(&self, remains: Remains) {
+        let mut state = self.shared.lock();
+        if state.done.len() < DONE_MAX {
+            state.done.push(remains);
+            state.last = Some(Instant::now());
+            drop(state);
+            self.shared.changed.notify_all();
+        }
+    }
+
+    /// Waits until as many lie ready as are kept, or the patience is over. True if so.
+    pub(crate) fn is_filled_within(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut state = self.shared.lock();
+        while state.ready.len() < STOCK {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+impl Drop for Shells {
+    fn drop(&mut self) {
+        self.shared.lock().is_closed = true;
+        self.shared.changed.notify_all();
+        if let Some(maker) = self.maker.take() {
+            // What it could not make nobody misses.
+            let _ = maker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Makes what is missing and ends what is used, in batches, until nobody wants it any more.
+    fn work(&self, engine: &Engine) {
+        let (mut nest, mut retry): (Option<(Arc<Nest>, Instant)>, Option<Instant>) = (None, None);
+        let mut state = self.lock();
+        while !state.is_closed {
+            let now = Instant::now();
+            let quiet = state.last.map_or(Duration::ZERO, |last| QUIET.saturating_sub(now - last));
+            let wait = retry.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+            let is_full = state.ready.len() >= STOCK;
+            if state.done.is_empty() && (is_full || !wait.is_zero()) {
+                let patience = if is_full { AFTER_FAILURE } else { wait };
+                state = self.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            if !quiet.is_zero() {
+                state = self.changed.wait_timeout(state, quiet).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            let done = std::mem::take(&mut state.done);
+            drop(state);
+            drop(done);
+            let made = if is_full || !wait.is_zero() { None } else { Some(make(engine, &mut nest)) };
+            state = self.lock();
+            match made {
+                Some(Ok(shell)) => {
+                    state.ready.push_back(shell);
+                    self.changed.notify_all();
+                }
+                Some(Err(_)) => {
+                    // Calls do without; each says itself what is wrong with this host.
+                    retry = Some(Instant::now() + AFTER_FAILURE);
+                    nest = None;
+                }
+                None => {}
+            }
+        }
+        let left = (std::mem::take(&mut state.ready), std::mem::take(&mut state.done));
+        drop(state);
+        drop(left);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code that holds the lock can panic half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn make(engine: &Engine, nest: &mut Option<(Arc<Nest>, Instant)>) -> crate::error::Result<Shell> {
+    let ready = nest.take().filter(|(nest, since)| nest.is_alive() && since.elapsed() < AGE_MAX);
+    let (ready, since) = match ready {
+        Some(ready) => ready,
+        None => (tight_nest(engine)?, Instant::now()),
+    };
+    let made = ready.shell(engine, &Limits::default());
+    *nest = Some((ready, since));
+    made
+}
