@@ -1,7 +1,7 @@
 //! Python kernels that zygotes fork: as tight as others, nobody's, and independent of who made them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use errand_sandbox::{
@@ -12,9 +12,13 @@ use crate::{World, world};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Tests count the zygotes below this process, so one at a time has any.
+static ALONE: Mutex<()> = Mutex::new(());
+
 struct Zygotes {
     pool: Pool,
     root: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// None, after saying why, where this host has no boxes or no Python; a host with both has zygotes.
@@ -23,13 +27,14 @@ fn zygotes(parked: usize) -> Option<Zygotes> {
     if !world.has_python() {
         return None;
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let World { engine, root, .. } = world;
     let sessions = Arc::new(Sessions::at(root.path().join("pool")).unwrap());
     let config = PoolConfig { languages: vec![Language::Python], parked: parked..=parked, limits: Limits::default() };
     let pool = Pool::start(Arc::clone(engine), sessions, config).unwrap();
     assert!(pool.is_filled_within(PATIENCE), "{:?}", pool.stats());
     assert_eq!(pool.stats().forked, parked as u64, "{:?}", pool.stats());
-    Some(Zygotes { pool, root })
+    Some(Zygotes { pool, root, _alone })
 }
 
 impl Zygotes {
@@ -72,6 +77,7 @@ fn the_child_of_a_zygote_passes_the_probe_whole() {
     let shown: PathBuf = program.parent().unwrap().into();
     let config = EngineConfig { read_only: vec![shown], ..EngineConfig::default() };
     let engine = Arc::new(Engine::start(&config).unwrap());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let report = probe_zygotes(&engine, program, &world.root.path().join("probe")).unwrap();
     let failed: Vec<_> = report.checks.iter().filter(|check| !check.pass).collect();
     assert!(report.available && failed.is_empty(), "{:?} {failed:#?}", report.reasons);
@@ -107,6 +113,7 @@ fn what_two_children_draw_by_chance_differs_and_the_seed_of_hashes_is_their_zygo
     };
     let Some(first) = zygotes(2) else { return };
     let [one, two] = draw(&first);
+    drop(first);
     assert!(one.0.len() == 6 && one.0.iter().zip(&two.0).all(|(one, other)| one != other), "{one:?} {two:?}");
     assert_eq!(one.1, two.1, "siblings share what their interpreter drew when it started");
     let [other, _] = draw(&zygotes(2).unwrap());
