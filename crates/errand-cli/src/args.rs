@@ -403,6 +403,9 @@ pub(crate) enum SandboxCommand {
         /// Show its boxes this image, built first if it is not there: `data` has numpy, pandas, matplotlib and more
         #[arg(long, value_name = "NAME")]
         image: Option<String>,
+        /// Give it a workspace of that many MiB that is reserved on the disk and never grows; only root can
+        #[arg(long, value_name = "MIB")]
+        volume: Option<u64>,
     },
     /// List the sessions
     List,

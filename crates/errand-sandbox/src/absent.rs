@@ -12,7 +12,7 @@ use crate::exec::{CancelToken, Exec, ExecOutcome};
 use crate::image::{ImageLock, ImageProgress, ImageRecord, ImagesConfig};
 use crate::kernel::{Cell, CellOutcome, Language};
 use crate::limits::Limits;
-use crate::report::Report;
+use crate::report::{Report, Strength};
 use crate::snapshot::{ChunkStore, Manifest, Snapshot};
 
 const REASON: &str = "boxes of namespaces need Linux; use a remote runner or tier t0";
@@ -145,6 +145,32 @@ pub fn run_inside_box() -> std::process::ExitCode {
     std::process::ExitCode::FAILURE
 }
 
+/// What a new session is to have beside an empty workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// The name of an image that its boxes show.
+    pub image: Option<String>,
+    /// A hard bound on the workspace.
+    pub volume: Option<VolumeSize>,
+}
+
+/// The size of a workspace that is a file system of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct VolumeSize {
+    /// Bytes in all.
+    pub bytes: u64,
+    /// Files and folders.
+    pub files: u64,
+}
+
+/// There are none here.
+///
+/// # Errors
+/// [`Error::TierUnavailable`], always.
+pub fn try_volume() -> Result<()> {
+    Err(absent())
+}
+
 /// A leased workspace, on Linux.
 #[derive(Debug)]
 pub enum Session {}
@@ -212,8 +238,8 @@ impl Sessions {
     never! {
         /// Makes a session.
         create(&str) -> Result<Session>;
-        /// Makes a session with an image.
-        create_with(&str, Option<&str>) -> Result<Session>;
+        /// Makes a session with an image or a hard bound.
+        create_with(&str, &SessionOptions) -> Result<Session>;
         /// Opens a session.
         open(&str) -> Result<Session>;
         /// Opens or makes a session.
@@ -249,6 +275,11 @@ impl Session {
     /// Shows its boxes this image.
     pub fn take_image(&mut self, image: Image) {
         match image {}
+    }
+
+    /// How its workspace is bounded.
+    pub fn workspace_quota(&self) -> Strength {
+        match *self {}
     }
 
     /// User and group id the box has on the host.

@@ -194,6 +194,14 @@ pub enum Error {
     /// The live interpreter is gone.
     #[error("the interpreter of this session is gone, and its variables with it: start another and run the cells again")]
     ScriptLost,
+    /// A workspace of fixed size cannot be made or opened here.
+    #[error(
+        "no workspace of fixed size here: {reason}; make the session without one, or run as root with loop devices and mkfs.ext4"
+    )]
+    NoVolume {
+        /// Why not.
+        reason: String,
+    },
     /// No image has that name.
     #[error("there is no image {name:?}: {known} can be built here, others by `image build NAME --lock FILE`")]
     ImageUnknown {
@@ -298,6 +306,7 @@ impl Error {
             Error::Store { .. } => "sandbox_store",
             Error::ScriptWorker { .. } => "sandbox_script_worker",
             Error::ScriptLost => "sandbox_script_lost",
+            Error::NoVolume { .. } => "sandbox_no_volume",
             Error::ImageUnknown { .. } => "sandbox_image_unknown",
             Error::ImageMissing { .. } => "sandbox_image_missing",
             Error::ImageLock { .. } => "sandbox_image_lock",

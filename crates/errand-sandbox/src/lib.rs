@@ -52,8 +52,12 @@ mod snapshot;
 pub mod t0;
 
 #[cfg(not(target_os = "linux"))]
-pub use absent::{Engine, Image, Images, Kernel, OciEngine, Session, Sessions, run_inside_box};
+pub use absent::{
+    Engine, Image, Images, Kernel, OciEngine, Session, SessionOptions, Sessions, VolumeSize, run_inside_box, try_volume,
+};
 pub use config::{EngineConfig, Inside, Interpreter, OciConfig, RuntimeKind};
+#[cfg(target_os = "linux")]
+pub use engine::volume::try_volume;
 #[cfg(target_os = "linux")]
 pub use engine::{Engine, Kernel, probe_here, probe_zygotes, refuse_user_namespaces_on_this_thread};
 pub use entry::{Entry, EntryKind, FileRange, Hit};
@@ -73,5 +77,5 @@ pub use pool::{Claimed, Pool, PoolConfig, PoolStats};
 pub use repairs::repairs;
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]
-pub use session::{Session, Sessions};
+pub use session::{Session, SessionOptions, Sessions, VolumeSize};
 pub use snapshot::{CHUNK_BYTES, Change, ChangeKind, ChunkStore, Manifest, Node, Snapshot};

@@ -11,6 +11,10 @@ fn doctor(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_sandbox-runner")).arg("doctor").args(arguments).output().unwrap()
 }
 
+fn is_root() -> bool {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
+}
+
 #[test]
 fn doctor_tells_what_the_probe_found_and_ends_by_it() {
     let output = doctor(&["--json"]);
@@ -18,6 +22,10 @@ fn doctor_tells_what_the_probe_found_and_ends_by_it() {
     let is_available = told["available"].as_bool().unwrap();
     assert_eq!(output.status.code(), Some(if is_available { 0 } else { 1 }));
     assert_eq!(told["tier"], "t1");
+    // Only root can mount them; without loop devices it is told as well.
+    let has_volumes = told["volumes"]["available"].as_bool().unwrap();
+    assert!(has_volumes == told["volumes"]["reason"].is_null(), "{told}");
+    assert!(has_volumes || !std::path::Path::new("/dev/loop-control").exists() || !is_root(), "{told}");
     // A host that cannot make boxes is told what to do; one that can has passed every check.
     assert_eq!(told["repairs"].as_array().unwrap().is_empty(), is_available);
     assert_eq!(
@@ -35,6 +43,7 @@ fn doctor_speaks_to_people_too() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("sandbox tier t1: "), "{text}");
     assert!(text.contains("quotas: memory "), "{text}");
+    assert!(text.contains("\nworkspaces of fixed size: can"), "{text}");
 }
 
 #[test]

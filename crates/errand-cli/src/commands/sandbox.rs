@@ -48,13 +48,15 @@ pub(super) async fn sandbox(context: &Context, args: Sandbox) -> Result<Exit, Er
     let images = image::images(&config, Vec::new())?;
     let sessions = sessions.with_images(Arc::clone(&images));
     match args.command {
-        SandboxCommand::Create { id, image } => {
+        SandboxCommand::Create { id, image, volume } => {
+            let files = Limits::default().workspace_files;
+            let volume = volume.map(|megabytes| VolumeSize { bytes: megabytes.saturating_mul(1 << 20), files });
             if let Some(name) = &image
                 && let Err(exit) = image::ensured(context, &images, name).await?
             {
                 return Ok(exit);
             }
-            create(context, &sessions, id, image.as_deref())
+            create(context, &sessions, id, &SessionOptions { image, volume })
         }
         SandboxCommand::List => list(context, &sessions),
         SandboxCommand::Kill { id } => {
@@ -75,14 +77,15 @@ fn failed(error: &errand_sandbox::Error) -> Error {
     Error::chain(error.code(), error)
 }
 
-fn create(context: &Context, sessions: &Sessions, id: Option<String>, image: Option<&str>) -> Result<Exit, Error> {
+fn create(context: &Context, sessions: &Sessions, id: Option<String>, options: &SessionOptions) -> Result<Exit, Error> {
     let id = id.unwrap_or_else(|| format!("sbx-{}", &super::start::new_run().to_string()[4..].to_lowercase()));
-    let session = sessions.create_with(&id, image).map_err(|error| failed(&error))?;
+    let session = sessions.create_with(&id, options).map_err(|error| failed(&error))?;
     match context.audience() {
         Audience::Machines => print_json(&json!({
             "type": "session",
             "id": session.id(),
             "workspace": text::path(&session.workspace_path()),
+            "workspace_quota": session.workspace_quota(),
             "image": session.image().map(|image| json!({"name": image.name(), "digest": image.digest()})),
         })),
         Audience::People => print(session.id()),

@@ -141,6 +141,9 @@ pub(super) fn socket_pair(kind: i32) -> rustix::io::Result<[OwnedFd; 2]> {
 
 /// As root: a detached copy of a mount, made by this process because its rights reach every folder.
 pub(crate) fn clone_tree(mut tree: Tree) -> Result<Tree> {
+    if tree.fd >= 0 {
+        return Ok(tree);
+    }
     let recursive = if tree.recursive { sys::AT_RECURSIVE } else { 0 };
     let opened = sys::open_tree(libc::AT_FDCWD, &tree.source, sys::OPEN_TREE_CLONE | recursive);
     let fd = match opened {

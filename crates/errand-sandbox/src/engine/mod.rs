@@ -24,6 +24,7 @@ pub(crate) mod syscalls;
 mod turn;
 mod verify;
 pub(crate) mod view;
+pub(crate) mod volume;
 pub(crate) mod watch;
 pub(crate) mod zygote;
 

@@ -202,7 +202,11 @@ pub(super) fn workspace_tree(session: &Session) -> Result<Tree> {
     let identity =
         sys::identity(std::os::fd::AsRawFd::as_raw_fd(&session.dir())).map_err(|errno| setup(Stage::HostFolder, errno))?;
     let attr = sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
-    Ok(Tree { source: c_string(source), identity: Some(identity), recursive: false, attr, fd: -1, _owned: None })
+    let tree = Tree { source: c_string(source), identity: Some(identity), recursive: false, attr, fd: -1, _owned: None };
+    match session.volume() {
+        Some(volume) => volume.tree(tree),
+        None => Ok(tree),
+    }
 }
 
 /// A call under way.

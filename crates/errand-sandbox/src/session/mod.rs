@@ -20,8 +20,10 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdi
 use rustix::io::Errno;
 
 use crate::engine::Kernel;
+use crate::engine::volume::{self, Volume};
 use crate::error::{Error, Result};
 use crate::image::{Image, Images};
+use crate::report::Strength;
 pub(crate) use files::{give, ids};
 use owner::Owner;
 
@@ -31,6 +33,12 @@ pub(crate) const ID_LOCKS: &str = "/run/errand-sandbox";
 /// Sessions that nobody has named yet.
 const NAMELESS_PREFIX: &str = ".errand-nameless-";
 
+/// The file of a volume, beside its session's record.
+const VOLUME: &str = "volume.img";
+/// As much as a call may have.
+const VOLUME_BYTES_MAX: u64 = 10 << 30;
+const VOLUME_FILES_MAX: u64 = 500_000;
+
 /// The folder that holds all sessions of a runner.
 #[derive(Debug)]
 pub struct Sessions {
@@ -38,6 +46,24 @@ pub struct Sessions {
     dir: OwnedFd,
     id_locks: PathBuf,
     images: Option<Arc<Images>>,
+}
+
+/// What a new session is to have beside an empty workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// The name of an image that its boxes show.
+    pub image: Option<String>,
+    /// A hard bound on the workspace.
+    pub volume: Option<VolumeSize>,
+}
+
+/// The size of a workspace that is a file system of its own: reserved on the host's disk, and never more. Only root can have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct VolumeSize {
+    /// Bytes in all, with a few in a hundred that the file system takes itself. 4 MiB to 10 GiB.
+    pub bytes: u64,
+    /// Files and folders, to 500,000.
+    pub files: u64,
 }
 
 /// A leased workspace. Calls through `&self` may run at the same time.
@@ -49,6 +75,7 @@ pub struct Session {
     owner: Owner,
     /// What its boxes show beside the host's system: its name, and the image unless that is missing.
     image: Option<(String, Option<Image>)>,
+    volume: Option<Volume>,
     /// Held for its lock.
     _record: File,
 }
@@ -61,6 +88,9 @@ struct Record {
     /// The name of its image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     image: Option<String>,
+    /// The workspace is a volume of this size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    volume: Option<VolumeSize>,
 }
 
 impl Sessions {
@@ -89,18 +119,19 @@ impl Sessions {
     /// # Errors
     /// [`Error::SessionId`], [`Error::SessionExists`] or [`Error::Io`].
     pub fn create(&self, id: &str) -> Result<Session> {
-        self.create_with(id, None)
+        self.create_with(id, &SessionOptions::default())
     }
 
-    /// Makes a new session whose boxes show an image, also after it is opened again.
+    /// Makes a new session with an image or a hard bound, which it has also after it is opened again.
     ///
     /// # Errors
-    /// As [`Sessions::create`] and [`Images::named`].
-    pub fn create_with(&self, id: &str, image: Option<&str>) -> Result<Session> {
+    /// As [`Sessions::create`] and [`Images::named`]; [`Error::LimitOutOfRange`] and [`Error::NoVolume`].
+    pub fn create_with(&self, id: &str, options: &SessionOptions) -> Result<Session> {
         check_id(id)?;
         // Before anything is made.
-        let held = image.map(|name| self.image(name)).transpose()?;
-        self.make(id, held)
+        let held = options.image.as_deref().map(|name| self.image(name)).transpose()?;
+        options.volume.map(VolumeSize::validate).transpose()?;
+        self.make(id, held, options.volume)
     }
 
     fn image(&self, name: &str) -> Result<Image> {
@@ -108,7 +139,7 @@ impl Sessions {
         self.images.as_ref().ok_or_else(nowhere)?.named(name)
     }
 
-    fn make(&self, id: &str, image: Option<Image>) -> Result<Session> {
+    fn make(&self, id: &str, image: Option<Image>, size: Option<VolumeSize>) -> Result<Session> {
         match mkdirat(&self.dir, id, Mode::RWXU) {
             Ok(()) => {}
             Err(Errno::EXIST) => return Err(Error::SessionExists { id: id.into() }),
@@ -116,7 +147,13 @@ impl Sessions {
         }
         let folder = open_folder(&self.dir, Path::new(id))?;
         mkdirat(&folder, "workspace", Mode::RWXU).map_err(|e| Error::io("making a workspace", self.root.join(id), e))?;
-        self.lease_with(id, image)
+        let path = self.root.join(id);
+        let made = size.map_or(Ok(()), |size| volume::make(&path.join(VOLUME), size.bytes, size.files));
+        match made.and_then(|()| self.lease_with(id, image, size)) {
+            // Of a session that could not be made whole nothing is left.
+            Err(error) if size.is_some() => self.remove(id).and(Err(error)),
+            other => other,
+        }
     }
 
     /// Makes a session that belongs to nobody yet: it is not listed, and gone with its holder.
@@ -124,7 +161,7 @@ impl Sessions {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{NAMELESS_PREFIX}{}-{number}", std::process::id());
-        self.make(&name, None)
+        self.make(&name, None, None)
     }
 
     /// Gives the session of a kernel that nobody has used its name.
@@ -199,11 +236,11 @@ impl Sessions {
     }
 
     fn lease(&self, id: &str) -> Result<Session> {
-        self.lease_with(id, None)
+        self.lease_with(id, None, None)
     }
 
-    /// `new` is the image of a session that was just made.
-    fn lease_with(&self, id: &str, new: Option<Image>) -> Result<Session> {
+    /// `new` and `size` are those of a session that was just made.
+    fn lease_with(&self, id: &str, new: Option<Image>, size: Option<VolumeSize>) -> Result<Session> {
         let path = self.root.join(id);
         let folder = match open_folder(&self.dir, Path::new(id)) {
             Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -221,7 +258,14 @@ impl Sessions {
         }
         let mut record = File::from(record);
         let before = read_record(&mut record).map_err(|e| Error::io("reading a session's record", &path, e))?;
-        let workspace = open_folder(&folder, Path::new("workspace"))?;
+        let size = size.or(before.volume);
+        let (volume, workspace) = match size {
+            None => (None, open_folder(&folder, Path::new("workspace"))?),
+            Some(_) => {
+                let (volume, workspace) = Volume::open(&path.join(VOLUME), &path.join("workspace"))?;
+                (Some(volume), workspace)
+            }
+        };
         let image = match (new, before.image.clone()) {
             (Some(new), _) => Some((new.name().to_owned(), Some(new))),
             // Without its image a session has its files all the same.
@@ -229,14 +273,15 @@ impl Sessions {
             (None, None) => None,
         };
         let owner = Owner::take(&self.id_locks, before.slot)?;
-        let now = Record { schema: 1, slot: owner.slot(), image: image.as_ref().map(|(name, _)| name.clone()) };
+        let now =
+            Record { schema: 1, slot: owner.slot(), image: image.as_ref().map(|(name, _)| name.clone()), volume: size };
         if owner.needs_chown() && before.slot != now.slot {
             give_all(workspace.as_fd(), &owner)?;
         }
         if before != now {
             write_record(&mut record, &now).map_err(|e| Error::io("writing a session's record", &path, e))?;
         }
-        Ok(Session { id: id.into(), path, workspace, owner, image, _record: record })
+        Ok(Session { id: id.into(), path, workspace, owner, image, volume, _record: record })
     }
 
     fn clear_removed(&self) -> Result<()> {
@@ -303,12 +348,34 @@ impl Session {
         }
     }
 
+    /// How its workspace is bounded: hard if it is a file system of its own, else by what the runner sees when it looks.
+    pub fn workspace_quota(&self) -> Strength {
+        if self.volume.is_some() { Strength::Hard } else { Strength::Soft }
+    }
+
+    pub(crate) fn volume(&self) -> Option<&Volume> {
+        self.volume.as_ref()
+    }
+
     pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.workspace.as_fd()
     }
 
     pub(crate) fn owner(&self) -> &Owner {
         &self.owner
+    }
+}
+
+impl VolumeSize {
+    fn validate(self) -> Result<()> {
+        let table = [
+            ("volume bytes", self.bytes, volume::BYTES_MIN, VOLUME_BYTES_MAX),
+            ("volume files", self.files, 1, VOLUME_FILES_MAX),
+        ];
+        match table.into_iter().find(|(_, value, min, max)| !(*min..=*max).contains(value)) {
+            Some((limit, value, min, max)) => Err(Error::LimitOutOfRange { limit, value, min, max }),
+            None => Ok(()),
+        }
     }
 }
 

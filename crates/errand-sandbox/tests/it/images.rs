@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use errand_sandbox::{
     CancelToken, Cell, CellEnd, Error, Exec, IMAGE_DIR, Image, ImageLock, ImageProgress, Images, ImagesConfig, Language,
-    Limits, Sessions,
+    Limits, SessionOptions, Sessions,
 };
 
 use crate::{World, world};
@@ -96,6 +96,10 @@ impl Shop {
     }
 }
 
+fn of(image: &str) -> SessionOptions {
+    SessionOptions { image: Some(image.into()), ..SessionOptions::default() }
+}
+
 #[test]
 fn an_image_is_built_with_progress_shown_read_only_and_found_again() {
     let Some(shop) = shop() else { return };
@@ -114,7 +118,7 @@ fn an_image_is_built_with_progress_shown_read_only_and_found_again() {
 
     // A session of the image sees it in calls and kernels, also after it was opened again; another session does not.
     let sessions = shop.sessions();
-    drop(sessions.create_with("a", Some("mine")).unwrap());
+    drop(sessions.create_with("a", &of("mine")).unwrap());
     let session = sessions.open("a").unwrap();
     assert_eq!(session.image().map(|image| image.digest().to_owned()), Some(image.digest().to_owned()));
     let run = |exec: Exec| shop.world.engine.run(&session, exec).unwrap();
@@ -166,13 +170,13 @@ fn an_image_is_removed_when_nobody_has_it_and_unknown_ones_are_told() {
     let lock = shop.wheel("first", "1.0", "one");
     let sessions = shop.sessions();
     let code = |result: Result<errand_sandbox::Session, Error>| result.unwrap_err().code();
-    assert_eq!(code(sessions.create_with("a", Some("mine"))), "sandbox_image_unknown");
-    assert_eq!(code(sessions.create_with("a", Some("../x"))), "sandbox_image_unknown");
-    assert_eq!(code(sessions.create_with("a", Some("data"))), "sandbox_image_missing");
+    assert_eq!(code(sessions.create_with("a", &of("mine"))), "sandbox_image_unknown");
+    assert_eq!(code(sessions.create_with("a", &of("../x"))), "sandbox_image_unknown");
+    assert_eq!(code(sessions.create_with("a", &of("data"))), "sandbox_image_missing");
     assert!(sessions.list().unwrap().is_empty(), "what was refused was not made");
     assert_eq!(shop.images.remove("mine").unwrap_err().code(), "sandbox_image_unknown");
     drop(shop.build("mine", &lock).unwrap());
-    let session = sessions.create_with("a", Some("mine")).unwrap();
+    let session = sessions.create_with("a", &of("mine")).unwrap();
     assert_eq!(shop.images.remove("mine").unwrap_err().code(), "sandbox_image_in_use");
     assert!(shop.world.engine.run(&session, Exec::python("import first")).unwrap().success());
     drop(session);

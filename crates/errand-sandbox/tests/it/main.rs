@@ -13,6 +13,7 @@ mod runner;
 #[cfg(feature = "t0")]
 mod t0;
 mod zygotes;
+mod volumes;
 
 use std::sync::{Arc, LazyLock};
 

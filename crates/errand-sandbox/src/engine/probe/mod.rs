@@ -289,7 +289,7 @@ impl Drop for Place {
 }
 
 /// A fresh folder of this user's alone in the system's temporary folder.
-fn private_temporary() -> Result<PathBuf> {
+pub(crate) fn private_temporary() -> Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
     let base = std::env::temp_dir();
     let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
