@@ -19,6 +19,18 @@ pub enum Stream {
     Stderr,
 }
 
+/// Which system calls a box may make.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// What programs need, and no namespaces.
+    #[default]
+    Code,
+    /// Also what a browser needs for a sandbox of its own inside: user, process and network namespaces, `chroot` and
+    /// `capset`. Tier T1.
+    Browser,
+}
+
 /// Called with output as it comes, on the thread that called `run`; gets the kept bytes only, so it is bounded.
 pub type OnOutput = Box<dyn FnMut(Stream, &[u8]) + Send>;
 
@@ -38,6 +50,8 @@ pub struct Exec {
     pub limits: Limits,
     /// Read-only files placed in [`CELL_DIR`]: name without a slash, bytes.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Which system calls it may make.
+    pub profile: Profile,
     /// Live output.
     pub on_output: Option<OnOutput>,
     /// Stops the call from another thread.
@@ -54,6 +68,7 @@ impl Exec {
             cwd: String::new(),
             limits: Limits::default(),
             files: Vec::new(),
+            profile: Profile::Code,
             on_output: None,
             cancel: None,
         }

@@ -62,7 +62,7 @@ pub use engine::volume::try_volume;
 pub use engine::{Engine, Kernel, probe_here, probe_zygotes, refuse_user_namespaces_on_this_thread};
 pub use entry::{Entry, EntryKind, FileRange, Hit};
 pub use error::{Error, Result, Tier};
-pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output, Stream, WORKSPACE_DIR};
+pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output, Profile, Stream, WORKSPACE_DIR};
 pub use image::{IMAGE_DIR, ImageLock, ImageProgress, ImageRecord, ImagesConfig};
 #[cfg(target_os = "linux")]
 pub use image::{Image, Images};

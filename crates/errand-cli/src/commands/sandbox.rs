@@ -16,7 +16,7 @@ use crate::toolbox::engine_config;
 use crate::view::{Audience, print, print_json};
 use errand_sandbox::{
     CancelToken, Cell, CellEnd, CellOutcome, Engine, Exec, ExecOutcome, Exit as Ended, Images, Kernel, Limits, Output,
-    Session, Sessions, Stream,
+    Session, SessionOptions, Sessions, Stream, VolumeSize,
 };
 use serde_json::json;
 use std::fs::File;

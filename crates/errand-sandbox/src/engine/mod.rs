@@ -35,7 +35,7 @@ use seccompiler::BpfProgram;
 
 use crate::config::{EngineConfig, Interpreter};
 use crate::error::{Error, Result, Tier};
-use crate::exec::{Exec, ExecOutcome};
+use crate::exec::{Exec, ExecOutcome, Profile};
 use crate::isolation::Isolation;
 use crate::limits::Limits;
 use crate::report::{Quotas, Report, Strength};
@@ -53,6 +53,8 @@ pub(crate) use zygote::Zygote;
 pub struct Engine {
     view: view::View,
     filters: Vec<BpfProgram>,
+    /// Those of the profile `browser`, once it has been probed, or why it is not offered.
+    browser: OnceLock<std::result::Result<Vec<BpfProgram>, Vec<String>>>,
     pub(crate) groups: cgroup::Hosts,
     interpreters: Vec<Interpreter>,
     preload: Vec<String>,
@@ -107,7 +109,7 @@ impl Engine {
 
     /// An engine that has not been probed: for the probe alone.
     pub(crate) fn prepare(config: &EngineConfig) -> std::result::Result<Engine, String> {
-        let filters = seccomp::filters().map_err(|e| format!("the system-call filter cannot be built: {e}"))?;
+        let filters = seccomp::filters(Profile::Code).map_err(|e| format!("the system-call filter cannot be built: {e}"))?;
         let interpreters = interpreters::find(config.search_path.as_deref());
         let mut extra = config.read_only.clone();
         extra.extend(interpreters.iter().filter_map(|one| one.prefix.clone()));
@@ -118,6 +120,7 @@ impl Engine {
         Ok(Engine {
             view: view::View::of_host(&extra),
             filters,
+            browser: OnceLock::new(),
             groups: cgroup::Hosts::find(),
             interpreters,
             preload: config.preload.clone(),
@@ -126,6 +129,30 @@ impl Engine {
             shells: OnceLock::new(),
             calls: AtomicUsize::new(0),
         })
+    }
+
+    /// The filters of a profile. That of browsers is probed when it is first asked for.
+    ///
+    /// # Errors
+    /// [`Error::TierUnavailable`] when a check fails in a box with it.
+    pub(crate) fn filters(&self, profile: Profile) -> Result<Vec<BpfProgram>> {
+        if profile == Profile::Code {
+            return Ok(self.filters.clone());
+        }
+        let probed = self.browser.get_or_init(|| {
+            let filters = seccomp::filters(profile).map_err(|e| vec![e.to_string()])?;
+            let report = probe::probe_browser(self, &filters);
+            if report.available { Ok(filters) } else { Err(report.reasons) }
+        });
+        probed.clone().map_err(|reasons| Error::TierUnavailable { tier: Tier::T1, reasons })
+    }
+
+    /// What the probe finds in a box with the profile `browser`.
+    pub fn probe_browser(&self) -> Report {
+        match seccomp::filters(Profile::Browser) {
+            Ok(filters) => probe::probe_browser(self, &filters),
+            Err(reason) => Report::unavailable(Tier::T1, vec![reason.to_string()], Vec::new(), 0),
+        }
     }
 
     /// The thread for boxes that stay, started when it is first needed.
@@ -164,6 +191,7 @@ impl Engine {
         Engine {
             view: self.view.clone(),
             filters: self.filters.clone(),
+            browser: OnceLock::new(),
             groups: self.groups.clone(),
             interpreters: self.interpreters.clone(),
             preload: self.preload.clone(),

@@ -15,7 +15,7 @@ use super::view::{c_string, tmpfs_options};
 use super::watch::{Usage, Watch};
 use super::{Engine, launch as launching, sys};
 use crate::error::{Error, Result};
-use crate::exec::{CancelToken, Exec, ExecOutcome, Exit, OnOutput, Stream, WORKSPACE_DIR};
+use crate::exec::{CancelToken, Exec, ExecOutcome, Exit, OnOutput, Profile, Stream, WORKSPACE_DIR};
 use crate::image::{IMAGE_DIR, Image};
 use crate::limits::Limits;
 use crate::report::Strength;
@@ -50,7 +50,8 @@ impl Engine {
 
     /// In a box that was made ahead, if there is one and the call fits in; with namespaces to be held on to while it ends.
     fn run_ahead(&self, session: &Session, exec: &Exec) -> Option<(Running, Vec<OwnedFd>)> {
-        if session.image().is_some() || session.lacks_image().is_some() {
+        let is_plain = session.image().is_none() && session.lacks_image().is_none() && exec.profile == Profile::Code;
+        if !is_plain {
             return None;
         }
         let shell = self.shell()?;
@@ -70,6 +71,7 @@ impl Engine {
         let wires = Wires::new(exec.stdin.as_deref())?;
         let program = self.program(session, exec);
         let mut plan = self.plan(session, &exec.files, &exec.cwd, &exec.limits, program)?;
+        plan.filters = self.filters(exec.profile)?;
         wires.plug_into(&mut plan);
         launch(&mut plan, wires, &self.groups, &exec.limits, session.host_ids())
     }

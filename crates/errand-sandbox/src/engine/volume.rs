@@ -1,8 +1,8 @@
 //! Workspaces with a hard bound: a file system of its own in a file of fixed size, for a runner that is root.
 //!
-//! The file is reserved on the disk when it is made, so neither the box nor its neighbours can run it out of room. It is mounted in a
-//! mount namespace that one thread of this process has to itself: nobody else sees it, and when the process is gone, however it ended,
-//! the kernel undoes the mount and lets go of the loop device.
+//! The file is reserved on the disk when it is made, so neither the box nor its neighbours can run it out of room. It is
+//! mounted in a mount namespace that one thread of this process has to itself: nobody else sees it, and when the process is
+//! gone, however it ended, the kernel undoes the mount and lets go of the loop device.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -83,7 +83,8 @@ pub(crate) fn make(file: &Path, bytes: u64, files: u64) -> Result<()> {
     fallocate(&made, FallocateFlags::empty(), 0, bytes).map_err(|e| io(e.into()))?;
     let mkfs = ["/usr/sbin/mkfs.ext4", "/sbin/mkfs.ext4"].into_iter().find(|path| Path::new(path).exists());
     let mkfs = mkfs.ok_or_else(|| no_volume("mkfs.ext4 is missing: install e2fsprogs"))?;
-    // Without a journal: what a crash of the host leaves of a workspace is in its snapshot. A dozen inodes are the file system's own.
+    // Without a journal: what a crash of the host leaves of a workspace is in its snapshot. A dozen inodes are the file
+    // system's own.
     let inodes = (files + 16).max(32).to_string();
     let mut command = Command::new(mkfs);
     command.args([

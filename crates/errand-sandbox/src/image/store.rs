@@ -279,8 +279,8 @@ pub(super) fn hold(name: &str, digest: &str, now: &Path, path: &Path) -> Result<
     Ok(Some(Image { name: name.into(), digest: digest.into(), path: path.into(), _held: Arc::new(held) }))
 }
 
-/// Whether this process gets it alone within that time: a process that is just being started has the locks of its parent for a
-/// moment.
+/// Whether this process gets it alone within that time: a process that is just being started has the locks of its parent for
+/// a moment.
 fn exclusively(file: &File, patience: Duration) -> Result<bool> {
     let until = Instant::now() + patience;
     while !locked(file, FlockOperation::NonBlockingLockExclusive)? {

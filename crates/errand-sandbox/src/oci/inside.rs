@@ -13,6 +13,7 @@ use crate::engine::child;
 use crate::engine::plan::{Message, Plan, Program};
 use crate::engine::seccomp;
 use crate::engine::sys::{self, call, check};
+use crate::exec::Profile;
 
 /// More than any job that the runner writes.
 const JOB_BYTES_MAX: u64 = 16 << 20;
@@ -34,7 +35,7 @@ fn begin() -> Result<std::convert::Infallible, String> {
     let job = read_job().map_err(|e| format!("{JOB_PATH} cannot be read ({e})"))?;
     let end = std::fs::OpenOptions::new().write(true).open(END_PATH);
     let end = end.map_err(|e| format!("{END_PATH} cannot be written ({e})"))?;
-    let filters = seccomp::filters().map_err(|e| format!("the system-call filter cannot be built ({e})"))?;
+    let filters = seccomp::filters(Profile::Code).map_err(|e| format!("the system-call filter cannot be built ({e})"))?;
     let mut plan = plan(job, end.as_raw_fd(), filters)?;
     let errno = |what: &'static str| move |errno| format!("{what} failed ({})", std::io::Error::from_raw_os_error(errno));
     child::default_signals().map_err(errno("setting signals"))?;

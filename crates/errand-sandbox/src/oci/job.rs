@@ -41,7 +41,7 @@ pub(crate) struct Lure {
 
 impl From<Baits> for Lure {
     fn from(baits: Baits) -> Lure {
-        let Baits { file, neighbour, port, socket, pid, hog_bytes, kernel } = baits;
+        let Baits { file, neighbour, port, socket, pid, hog_bytes, kernel, browser: _ } = baits;
         Lure { file, neighbour, port, socket, pid, hog_bytes, kernel }
     }
 }
@@ -49,6 +49,6 @@ impl From<Baits> for Lure {
 impl From<Lure> for Baits {
     fn from(lure: Lure) -> Baits {
         let Lure { file, neighbour, port, socket, pid, hog_bytes, kernel } = lure;
-        Baits { file, neighbour, port, socket, pid, hog_bytes, kernel }
+        Baits { file, neighbour, port, socket, pid, hog_bytes, kernel, browser: false }
     }
 }

@@ -25,7 +25,7 @@ use crate::engine::run::{CELL_BYTES_MAX, Call, admit};
 use crate::engine::view::{c_string, tmpfs_options};
 use crate::engine::{Engine, launch};
 use crate::error::{Error, Result, Tier};
-use crate::exec::{Exec, ExecOutcome, WORKSPACE_DIR};
+use crate::exec::{Exec, ExecOutcome, Profile, WORKSPACE_DIR};
 use crate::isolation::Isolation;
 use crate::limits::Limits;
 use crate::report::{Quotas, Report, Strength};
@@ -128,6 +128,9 @@ impl OciEngine {
     pub fn run(&self, session: &Session, mut exec: Exec) -> Result<ExecOutcome> {
         let begun = Instant::now();
         admit(session, &exec)?;
+        if exec.profile != Profile::Code {
+            return Err(Error::ExecRefused { reason: "the profile of browsers is one of tier t1: run it there".into() });
+        }
         let on_output = exec.on_output.take();
         let cwd = paths::checked(&exec.cwd)?;
         let name = exec.argv.first().map_or("", String::as_str);

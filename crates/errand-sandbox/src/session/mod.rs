@@ -57,7 +57,8 @@ pub struct SessionOptions {
     pub volume: Option<VolumeSize>,
 }
 
-/// The size of a workspace that is a file system of its own: reserved on the host's disk, and never more. Only root can have one.
+/// The size of a workspace that is a file system of its own: reserved on the host's disk, and never more. Only root can have
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VolumeSize {
     /// Bytes in all, with a few in a hundred that the file system takes itself. 4 MiB to 10 GiB.

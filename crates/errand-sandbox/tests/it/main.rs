@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says why it is skipped")]
 
+mod browser;
 mod calls;
 mod images;
 mod isolation;
@@ -12,8 +13,8 @@ mod pool;
 mod runner;
 #[cfg(feature = "t0")]
 mod t0;
-mod zygotes;
 mod volumes;
+mod zygotes;
 
 use std::sync::{Arc, LazyLock};
 

@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 
 use libc::c_int;
 
-use super::{calls, container, files, identity, network, resources};
+use super::{browser, calls, container, files, identity, network, resources};
 use crate::engine::sys::{self, Errno, call, check};
 
 /// What one attempt gave: a number, or the system's refusal.
@@ -49,6 +49,8 @@ pub(crate) struct Baits {
     pub(crate) hog_bytes: u64,
     /// In a container: the host's kernel, by which the box sees whether it has one of its own.
     pub(crate) kernel: Option<Kernel>,
+    /// The box has the profile of browsers.
+    pub(crate) browser: bool,
 }
 
 /// What tells one running kernel from another.
@@ -67,6 +69,9 @@ pub(crate) const GROUPS: [&[Spec]; 6] =
 
 /// Where the numbers of the checks begin that concern containers alone.
 pub(crate) const CONTAINER_FIRST: u16 = 1000;
+
+/// Where those begin that concern the profile of browsers alone.
+pub(crate) const BROWSER_FIRST: u16 = 2000;
 
 pub(crate) const ANSWER_BYTES: usize = 12;
 
@@ -99,9 +104,20 @@ pub(crate) fn run(baits: &Baits, control: RawFd) -> ! {
             }
         }
     }
+    if baits.browser {
+        for (index, spec) in (BROWSER_FIRST..).zip(browser::CHECKS) {
+            if sys::write_all(1, &encode(index, (spec.attempt)(baits))).is_err() {
+                sys::exit(1);
+            }
+        }
+    }
     let mut index: u16 = 0;
     for group in GROUPS {
         for spec in group {
+            if baits.browser && browser::EXCEPTIONS.contains(&spec.id) {
+                index += 1;
+                continue;
+            }
             let answer = encode(index, (spec.attempt)(baits));
             if sys::write_all(1, &answer).is_err() {
                 sys::exit(1);

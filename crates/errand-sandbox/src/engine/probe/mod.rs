@@ -2,6 +2,7 @@
 //!
 //! Isolation must pass whole. Two attempts concern quotas that a host may lack; they decide over the quota alone.
 
+mod browser;
 mod calls;
 pub(crate) mod container;
 mod files;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use seccompiler::BpfProgram;
 
 use super::launch::{Running, Wires, launch, text};
 use super::nest::Nest;
@@ -41,14 +43,12 @@ const ANSWERS_BYTES_MAX: usize = 64 << 10;
 /// Makes a box and tries to break out of it.
 pub(crate) fn probe(engine: &Engine) -> Report {
     let begun = Instant::now();
-    let elapsed_ms = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    report(engine, attempt(engine), elapsed_ms)
+    report(engine, attempt(engine, None), || elapsed_ms(begun))
 }
 
 /// The same in a box that a nest makes, over the baits that it was started with.
 pub(crate) fn probe_nest(engine: &Engine, nest: &Arc<Nest>, place: &Place) -> Report {
     let begun = Instant::now();
-    let elapsed_ms = || u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     let limits = resources::limits();
     let made = Wires::new(None).and_then(|wires| {
         let exec = Exec { limits: limits.clone(), ..Exec::new(["probe"]) };
@@ -56,31 +56,58 @@ pub(crate) fn probe_nest(engine: &Engine, nest: &Arc<Nest>, place: &Place) -> Re
         let order = zygote::order(engine, &exec);
         shell.fill(&place.session, Kind::Probe, order, wires, &limits).map(|(running, _)| running)
     });
-    report(engine, made.and_then(answers), elapsed_ms)
+    report(engine, made.and_then(answers), || elapsed_ms(begun))
+}
+
+/// The same with the filters of the profile `browser`: but for its exceptions all must hold, and more is tried from within a
+/// user namespace of the box's own making, where an attacker has every right.
+pub(crate) fn probe_browser(engine: &Engine, filters: &[BpfProgram]) -> Report {
+    let begun = Instant::now();
+    match attempt(engine, Some(filters)) {
+        Ok(answers) => {
+            let mut checks = judge(&answers);
+            checks.retain(|check| !browser::EXCEPTIONS.contains(&check.id.as_str()));
+            let own = (inside::BROWSER_FIRST..).zip(browser::CHECKS);
+            checks.extend(own.map(|(index, spec)| check(spec, answers.get(&index).copied())));
+            conclude(engine, checks, elapsed_ms(begun))
+        }
+        Err(error) => Report::unavailable(Tier::T1, vec![explain(&error)], Vec::new(), elapsed_ms(begun)),
+    }
+}
+
+fn elapsed_ms(begun: Instant) -> u64 {
+    u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn report(engine: &Engine, answers: Result<Answers>, elapsed_ms: impl Fn() -> u64) -> Report {
-    let answers = match answers {
-        Ok(answers) => answers,
-        Err(error) => return Report::unavailable(Tier::T1, vec![explain(&error)], Vec::new(), elapsed_ms()),
-    };
-    let checks = judge(&answers);
+    match answers {
+        Ok(answers) => conclude(engine, judge(&answers), elapsed_ms()),
+        Err(error) => Report::unavailable(Tier::T1, vec![explain(&error)], Vec::new(), elapsed_ms()),
+    }
+}
+
+fn conclude(engine: &Engine, checks: Vec<Check>, elapsed_ms: u64) -> Report {
     let failed = checks.iter().filter(|check| !check.pass && quota_of(&check.id).is_none());
     let reasons: Vec<String> = failed
         .map(|check| format!("check {} ({}): {}, expected {}", check.id, check.what, check.found, check.expected))
         .collect();
     let quotas = weakened(engine.quotas(), &checks);
-    Report { tier: Tier::T1, available: reasons.is_empty(), reasons, quotas, checks, elapsed_ms: elapsed_ms() }
+    Report { tier: Tier::T1, available: reasons.is_empty(), reasons, quotas, checks, elapsed_ms }
 }
 
 /// The answers by number of the check.
 pub(crate) type Answers = BTreeMap<u16, Attempted>;
 
-fn attempt(engine: &Engine) -> Result<Answers> {
+/// `browser` are the filters of that profile, in place of the engine's.
+fn attempt(engine: &Engine, browser: Option<&[BpfProgram]>) -> Result<Answers> {
     let place = Place::new()?;
     let limits = resources::limits();
     let wires = Wires::new(None)?;
-    let mut plan = engine.plan(&place.session, &[], "", &limits, Program::Probe(place.baits()?))?;
+    let baits = Baits { browser: browser.is_some(), ..place.baits()? };
+    let mut plan = engine.plan(&place.session, &[], "", &limits, Program::Probe(baits))?;
+    if let Some(filters) = browser {
+        plan.filters = filters.to_vec();
+    }
     wires.plug_into(&mut plan);
     answers(launch(&mut plan, wires, &engine.groups, &limits, place.session.host_ids())?)
 }
@@ -278,6 +305,7 @@ impl Place {
             pid: i32::try_from(std::process::id()).unwrap_or(i32::MAX),
             hog_bytes: 2 * resources::limits().memory_bytes,
             kernel: None,
+            browser: false,
         })
     }
 }
