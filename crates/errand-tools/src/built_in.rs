@@ -60,7 +60,7 @@ impl Execute for BuiltIn {
 enum Request {
     Echo(Echo),
     Calculate(Calculate),
-    Program(Program),
+    Program(Box<Program>),
     Files(files::Request),
     Chart(Box<Chart>),
     Fetch(Fetch),
@@ -83,9 +83,9 @@ impl Request {
         Ok(match tool {
             "echo" => Request::Echo(typed(value)?),
             "calculate" => Request::Calculate(typed(value)?),
-            "python" => Request::Program(typed::<Python>(value)?.into()),
-            "node" => Request::Program(typed::<Node>(value)?.into()),
-            "shell" => Request::Program(typed::<Shell>(value)?.into()),
+            "python" => Request::Program(Box::new(typed::<Python>(value)?.into())),
+            "node" => Request::Program(Box::new(typed::<Node>(value)?.into())),
+            "shell" => Request::Program(Box::new(typed::<Shell>(value)?.into())),
             "files" => Request::Files(typed::<Files>(value)?.request()?),
             "chart" => {
                 let chart: Box<Chart> = typed(value)?;
