@@ -53,11 +53,7 @@ impl Workspace {
 
     /// The digests of all that the workspace holds, the manifest's own among them.
     pub(crate) fn blobs(&self) -> Vec<Hash> {
-        let chunks = self.manifest.entries().filter_map(|(_, node)| match node {
-            Node::File { chunks, .. } => Some(chunks),
-            Node::Folder | Node::Link { .. } => None,
-        });
-        let mut hashes: Vec<Hash> = chunks.flatten().filter_map(|chunk| chunk.parse().ok()).collect();
+        let mut hashes: Vec<Hash> = self.manifest.chunks().map(|chunk| Hash(chunk.hash)).collect();
         hashes.push(Hash(self.manifest.hash()));
         hashes.sort_unstable();
         hashes.dedup();

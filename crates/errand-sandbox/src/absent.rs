@@ -307,7 +307,7 @@ impl Session {
         /// Takes a snapshot.
         snapshot(&dyn ChunkStore, Option<&Snapshot>, &Limits) -> Result<Snapshot>;
         /// Makes the workspace equal to a manifest.
-        restore(&dyn ChunkStore, &Manifest, &Limits) -> Result<()>;
+        restore(&dyn ChunkStore, &Manifest, &Limits) -> Result<Snapshot>;
     }
 }
 

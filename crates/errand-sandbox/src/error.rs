@@ -175,6 +175,12 @@ pub enum Error {
         /// Missing or damaged.
         problem: &'static str,
     },
+    /// A restore was cut short, so the workspace is neither what it was nor what it should be.
+    #[error("the workspace of session {id} is half restored, a restore of it was cut short: restore it again first")]
+    RestoreUnfinished {
+        /// The session.
+        id: String,
+    },
     /// The caller's chunk store failed.
     #[error("the chunk store failed to {action}")]
     Store {
@@ -303,6 +309,7 @@ impl Error {
             Error::WorkspaceTooLarge { .. } => "sandbox_workspace_too_large",
             Error::ManifestRefused { .. } => "sandbox_manifest_refused",
             Error::Chunk { .. } => "sandbox_chunk",
+            Error::RestoreUnfinished { .. } => "sandbox_restore_unfinished",
             Error::Store { .. } => "sandbox_store",
             Error::ScriptWorker { .. } => "sandbox_script_worker",
             Error::ScriptLost => "sandbox_script_lost",

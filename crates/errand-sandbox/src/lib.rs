@@ -78,4 +78,4 @@ pub use repairs::repairs;
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]
 pub use session::{Session, SessionOptions, Sessions, VolumeSize};
-pub use snapshot::{CHUNK_BYTES, Change, ChangeKind, ChunkStore, Manifest, Node, Snapshot};
+pub use snapshot::{CHUNK_BYTES_MAX, Change, ChangeKind, Chunk, ChunkStore, Manifest, Node, Snapshot};

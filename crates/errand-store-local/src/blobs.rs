@@ -1,6 +1,7 @@
-//! Content-addressed files: `blobs/ab/cdef…`, named by their SHA-256, written once.
+//! Content-addressed files: `blobs/ab/cdef…`, named by the SHA-256 of their bytes, written once; `cdef….lz4` where they are
+//! kept compressed.
 
-use crate::{Error, FaultPlan};
+use crate::{Error, FaultPlan, packed};
 use async_trait::async_trait;
 use errand_core::Hash;
 use errand_engine::ports::{Blobs, PortError};
@@ -46,45 +47,78 @@ impl LocalBlobs {
     /// Like [`Blobs::put`]: when it returns, the bytes are on the disk.
     pub fn put_blocking(&self, bytes: &[u8]) -> Result<Hash, Error> {
         let hash = Hash::of(bytes);
-        let file = self.path(&hash);
-        // A blob is renamed into place whole, so one of the right length is there. What rots later, `get` finds.
-        if fs::metadata(&file).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) {
+        // A blob is renamed into place whole, so one that can be the right one is. What rots later, `get` finds.
+        if is_whole(&self.path(&hash), bytes) || packed::is_of(&self.packed_path(&hash), bytes.len()) {
             return Ok(hash);
         }
+        match packed::pack(bytes) {
+            Some(packed) => self.write(&self.packed_path(&hash), &packed)?,
+            None => self.write(&self.path(&hash), bytes)?,
+        }
+        Ok(hash)
+    }
+
+    fn write(&self, file: &Path, bytes: &[u8]) -> Result<(), Error> {
         let parent = file.parent().unwrap_or(&self.inner.folder);
         self.make_folder(parent)?;
         let temporary = self.write_temporary(bytes)?;
         let write = self.inner.faults.before();
-        let renamed = fs::rename(&temporary, &file).map_err(|error| Error::writing("rename", &temporary, error));
+        let renamed = fs::rename(&temporary, file).map_err(|error| Error::writing("rename", &temporary, error));
         if renamed.is_err() {
             let _ = fs::remove_file(&temporary);
         }
         renamed?;
         sync_folder(parent)?;
         self.inner.faults.after(write);
-        Ok(hash)
+        Ok(())
     }
 
     /// Like [`Blobs::get`].
     pub fn get_blocking(&self, hash: &Hash) -> Result<Option<Vec<u8>>, Error> {
-        let file = self.path(hash);
-        match fs::read(&file) {
-            Ok(bytes) if Hash::of(&bytes) == *hash => Ok(Some(bytes)),
-            Ok(_) => Err(Error::BlobDamaged { hash: *hash, path: file }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::reading("read", &file, error)),
+        let plain = match self.read(&self.path(hash), hash, Some) {
+            // One that was cut off may have been written anew, compressed.
+            Err(error @ Error::BlobDamaged { .. }) => {
+                return self.read(&self.packed_path(hash), hash, packed::unpack).transpose().unwrap_or(Err(error)).map(Some);
+            }
+            other => other?,
+        };
+        match plain {
+            None => self.read(&self.packed_path(hash), hash, packed::unpack),
+            found => Ok(found),
+        }
+    }
+
+    fn read(
+        &self,
+        file: &Path,
+        hash: &Hash,
+        form: impl FnOnce(Vec<u8>) -> Option<Vec<u8>>,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let read = match fs::read(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| Error::reading("read", file, error))?,
+        };
+        match form(read) {
+            Some(bytes) if Hash::of(&bytes) == *hash => Ok(Some(bytes)),
+            _ => Err(Error::BlobDamaged { hash: *hash, path: file.to_owned() }),
         }
     }
 
     /// Whether a blob is there, unchecked.
     pub fn has(&self, hash: &Hash) -> bool {
-        self.path(hash).is_file()
+        self.path(hash).is_file() || self.packed_path(hash).is_file()
     }
 
-    /// Where a blob lies or would lie.
+    /// Where a blob lies or would lie if it is kept as it is; one that is compressed has `.lz4` behind it.
     pub fn path(&self, hash: &Hash) -> PathBuf {
         let name = hash.to_string();
         self.inner.folder.join(&name[..2]).join(&name[2..])
+    }
+
+    fn packed_path(&self, hash: &Hash) -> PathBuf {
+        let mut path = self.path(hash).into_os_string();
+        path.push(".lz4");
+        path.into()
     }
 
     fn write_temporary(&self, bytes: &[u8]) -> Result<PathBuf, Error> {
@@ -110,6 +144,10 @@ impl LocalBlobs {
     fn make_folder(&self, folder: &Path) -> Result<(), Error> {
         if make(folder)? { folder.parent().map_or(Ok(()), sync_folder) } else { Ok(()) }
     }
+}
+
+fn is_whole(file: &Path, bytes: &[u8]) -> bool {
+    fs::metadata(file).is_ok_and(|metadata| metadata.len() == bytes.len() as u64)
 }
 
 /// Makes a folder for the owner only. False if there is one already.

@@ -14,6 +14,7 @@ mod blobs;
 mod error;
 mod fault;
 mod folder;
+mod packed;
 mod queue;
 mod recover;
 mod schema;

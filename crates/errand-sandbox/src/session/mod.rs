@@ -358,6 +358,11 @@ impl Session {
         self.volume.as_ref()
     }
 
+    /// Where the runner keeps what concerns the session; no box sees it.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn dir(&self) -> BorrowedFd<'_> {
         self.workspace.as_fd()
     }

@@ -32,9 +32,14 @@ pub(crate) fn open_dir(root: BorrowedFd<'_>, path: impl AsRef<OsStr>) -> Result<
 
 /// Opens a plain file for reading; anything else (FIFO, device, socket, folder, link) is refused.
 pub(crate) fn open_file(root: BorrowedFd<'_>, path: &str) -> Result<(OwnedFd, Stat)> {
+    open_file_in(root, OsStr::new(path), path)
+}
+
+/// As [`open_file`], by its name in a folder; `path` is for messages.
+pub(crate) fn open_file_in(dir: BorrowedFd<'_>, name: &OsStr, path: &str) -> Result<(OwnedFd, Stat)> {
     // NONBLOCK: a planted FIFO must not hold this process.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = open_beneath(root, path, flags, Mode::empty()).map_err(|e| refused(path, "opening a file", e))?;
+    let fd = open_beneath(dir, name, flags, Mode::empty()).map_err(|e| refused(path, "opening a file", e))?;
     let stat = fstat(fd.as_fd()).map_err(|e| Error::io("examining a file", path, e))?;
     match file_kind(&stat) {
         "a file" => Ok((fd, stat)),

@@ -11,6 +11,9 @@ use rustix::io::Errno;
 use super::paths::{DEPTH_MAX, file_kind, open_beneath, open_dir, refused};
 use crate::error::{Error, Result};
 
+/// A folder with more names than any workspace may hold is not read to its end.
+const NAMES_MAX: usize = 500_000;
+
 /// One thing found in a workspace.
 pub(crate) struct Found<'a> {
     /// Path from where the walk began; `None` when a name in it is not text.
@@ -62,7 +65,12 @@ pub(crate) fn one_folder(
     visit: &mut dyn FnMut(Found<'_>) -> Result<()>,
 ) -> Result<()> {
     let dir = open_unlocked(root, folder)?;
-    for name in names(dir.as_fd()).map_err(|e| Error::io("reading a folder", folder, e))? {
+    let names = some_names(dir.as_fd(), NAMES_MAX).map_err(|e| Error::io("reading a folder", folder, e))?;
+    if names.len() > NAMES_MAX {
+        let (value, max) = (names.len() as u64, NAMES_MAX as u64);
+        return Err(Error::WorkspaceTooLarge { what: "number of names in a folder", value, max });
+    }
+    for name in names {
         let path = join(folder, &name);
         let stat = match stat_unlocked(&dir, &name) {
             Err(Errno::NOENT) => continue,
@@ -115,9 +123,17 @@ fn join(folder: &OsStr, name: &CStr) -> OsString {
 
 /// The names in a folder but `.` and `..`.
 pub(crate) fn names(dir: BorrowedFd<'_>) -> std::result::Result<Vec<CString>, Errno> {
+    some_names(dir, usize::MAX)
+}
+
+/// The first names in a folder, one more than `most` if there are more.
+fn some_names(dir: BorrowedFd<'_>, most: usize) -> std::result::Result<Vec<CString>, Errno> {
     let mut found = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
+        if found.len() > most {
+            break;
+        }
         if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
             found.push(entry.file_name().to_owned());
         }

@@ -7,11 +7,11 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::path;
 
-/// Files are cut into pieces of this many bytes; the last may be shorter.
-pub const CHUNK_BYTES: u64 = 4 << 20;
+/// No chunk of a manifest is longer. Those that this version cuts are shorter still; so it can be raised without a new form.
+pub const CHUNK_BYTES_MAX: u32 = 4 << 20;
 /// No manifest lists more than this.
 const ENTRIES_MAX: usize = 500_000;
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// The content of a workspace: equal content gives equal bytes and an equal hash.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,8 +29,8 @@ pub enum Node {
         size: u64,
         /// Mode 0755, else 0644.
         executable: bool,
-        /// Lower-case hex SHA-256 of each piece of [`CHUNK_BYTES`], in order.
-        chunks: Vec<String>,
+        /// What it consists of, in order; together they have its size.
+        chunks: Vec<Chunk>,
     },
     /// A folder, mode 0755.
     Folder,
@@ -41,11 +41,41 @@ pub enum Node {
     },
 }
 
-#[derive(serde::Serialize, serde::Deserialize)]
+/// A part of a file. Written as `["lower-case hex SHA-256",bytes]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Chunk {
+    /// SHA-256 of its bytes.
+    pub hash: [u8; 32],
+    /// How many bytes it has: 1 to [`CHUNK_BYTES_MAX`].
+    pub bytes: u32,
+}
+
+impl serde::Serialize for Chunk {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        (hex(&self.hash), self.bytes).serialize(serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Chunk {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Chunk, D::Error> {
+        let (text, bytes) = <(std::borrow::Cow<'_, str>, u32)>::deserialize(deserializer)?;
+        let hash =
+            unhex(&text).ok_or_else(|| serde::de::Error::custom("a chunk is named by something that is no SHA-256"))?;
+        Ok(Chunk { hash, bytes })
+    }
+}
+
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct Read {
     schema: u32,
     entries: BTreeMap<String, Node>,
+}
+
+#[derive(serde::Serialize)]
+struct Written<'a> {
+    schema: u32,
+    entries: &'a BTreeMap<String, Node>,
 }
 
 /// How a path differs between two manifests.
@@ -75,9 +105,22 @@ impl Manifest {
         self.entries.iter().map(|(path, node)| (path.as_str(), node))
     }
 
+    /// What lies at a path.
+    pub fn get(&self, path: &str) -> Option<&Node> {
+        self.entries.get(path)
+    }
+
+    /// All chunks of all files, as often as they occur.
+    pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
+        self.entries.values().flat_map(|node| match node {
+            Node::File { chunks, .. } => chunks.as_slice(),
+            Node::Folder | Node::Link { .. } => &[],
+        })
+    }
+
     /// The canonical bytes: JSON without blanks, paths sorted by their bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let written = Written { schema: SCHEMA, entries: self.entries.clone() };
+        let written = Written { schema: SCHEMA, entries: &self.entries };
         serde_json::to_vec(&written).expect("strings and numbers always have a JSON form")
     }
 
@@ -93,9 +136,14 @@ impl Manifest {
     /// beneath something that is no folder, pieces that do not fit the size, other orders or spellings.
     pub fn from_bytes(bytes: &[u8]) -> Result<Manifest> {
         let refuse = |reason: String| Err(Error::ManifestRefused { reason });
-        let written: Written = match serde_json::from_slice(bytes) {
+        let written: Read = match serde_json::from_slice(bytes) {
             Ok(written) => written,
-            Err(e) => return refuse(format!("it cannot be read ({e})")),
+            Err(e) => {
+                return refuse(match schema_of(bytes) {
+                    Some(other) if other != SCHEMA => format!("its schema is {other}, this version reads {SCHEMA}"),
+                    _ => format!("it cannot be read ({e})"),
+                });
+            }
         };
         if written.schema != SCHEMA {
             return refuse(format!("its schema is {}, this version reads {SCHEMA}", written.schema));
@@ -125,12 +173,11 @@ impl Manifest {
         }
         match node {
             Node::File { size, chunks, .. } => {
-                let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-                if chunks.len() as u64 != size.div_ceil(CHUNK_BYTES) {
-                    return Err("has a size that does not fit its pieces");
+                if chunks.iter().any(|chunk| chunk.bytes == 0 || chunk.bytes > CHUNK_BYTES_MAX) {
+                    return Err("has a chunk of an impossible size");
                 }
-                if chunks.iter().any(|hash| hash.len() != 64 || !hash.bytes().all(hex)) {
-                    return Err("names a piece by something that is no SHA-256");
+                if chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum::<u64>() != *size {
+                    return Err("has a size that does not fit its chunks");
                 }
             }
             Node::Link { target } if target.is_empty() || target.len() > 4000 || target.contains('\0') => {
@@ -165,21 +212,36 @@ impl Manifest {
     }
 }
 
-/// Lower-case hex.
-#[cfg(target_os = "linux")]
-pub(crate) fn hex(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The schema that bytes of another form claim.
+fn schema_of(bytes: &[u8]) -> Option<u32> {
+    #[derive(serde::Deserialize)]
+    struct Claim {
+        schema: u32,
+    }
+    serde_json::from_slice::<Claim>(bytes).ok().map(|claim| claim.schema)
 }
 
-/// The bytes of a checked hash.
-#[cfg(target_os = "linux")]
-pub(crate) fn unhex(text: &str) -> [u8; 32] {
+/// Lower-case hex.
+pub(crate) fn hex(hash: &[u8; 32]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    hash.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]].map(char::from)).collect()
+}
+
+/// The bytes of a hash in lower-case hex; none for anything else.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digit = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
     let mut hash = [0; 32];
-    for (place, pair) in hash.iter_mut().zip(text.as_bytes().chunks(2)) {
-        let digit = |c: &u8| (*c as char).to_digit(16).unwrap_or(0) as u8;
-        *place = pair.iter().fold(0, |value, c| value << 4 | digit(c));
+    if text.len() != 64 {
+        return None;
     }
-    hash
+    for (place, pair) in hash.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *place = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(hash)
 }
 
 #[cfg(test)]
@@ -195,7 +257,7 @@ mod tests {
 
     #[test]
     fn hostile_manifests_are_refused() {
-        let entries = |inner: &str| format!(r#"{{"schema":1,"entries":{{{inner}}}}}"#);
+        let entries = |inner: &str| format!(r#"{{"schema":2,"entries":{{{inner}}}}}"#);
         let file = r#"{"kind":"file","size":0,"executable":false,"chunks":[]}"#;
         for path in ["/etc/cron.d/x", "../x", "a/../../x", "", ".", "a//b", "a/", "/workspace/a"] {
             assert!(refused(&entries(&format!("{path:?}:{file}"))).contains("plain path"), "{path}");
@@ -205,31 +267,41 @@ mod tests {
         assert!(refused(&entries(&format!(r#""a":{file},"a/b":{file}"#))).contains("no folder"));
         assert!(refused(&entries(&format!(r#""a/b":{file}"#))).contains("no folder"));
         assert!(refused(&entries(r#""a":{"kind":"file","size":9,"executable":false,"chunks":[]}"#)).contains("size"));
-        assert!(
-            refused(&entries(r#""a":{"kind":"file","size":9,"executable":false,"chunks":["../../x"]}"#)).contains("SHA-256")
-        );
+        let of = |size: u64, chunk: &str| {
+            refused(&entries(&format!(r#""a":{{"kind":"file","size":{size},"executable":false,"chunks":[{chunk}]}}"#)))
+        };
+        assert!(of(9, r#"["../../x",9]"#).contains("SHA-256"));
+        assert!(of(9, &format!(r#"["{}",9]"#, "AB".repeat(32))).contains("SHA-256"));
+        assert!(of(9, &format!(r#"["{}",9]"#, "é".repeat(32))).contains("SHA-256"));
+        let hash = "ab".repeat(32);
+        assert!(of(9, &format!(r#"["{hash}",8]"#)).contains("fit"));
+        assert!(of(0, &format!(r#"["{hash}",0]"#)).contains("impossible"));
+        assert!(of(u64::from(u32::MAX), &format!(r#"["{hash}",4294967295]"#)).contains("impossible"));
+        assert!(of(9, &format!(r#"["{hash}",-1]"#)).contains("read"));
         assert!(refused(&entries(r#""a":{"kind":"link","target":""}"#)).contains("text"));
         assert!(refused(&entries(r#""a":{"kind":"device"}"#)).contains("read"));
         assert!(refused(&entries(&format!(r#""b":{file},"a":{file}"#))).contains("canonical"));
         assert!(refused(&entries(r#""a":{"kind":"folder","mode":4095}"#)).contains("canonical"));
-        assert!(refused(r#"{"schema":2,"entries":{}}"#).contains("schema"));
+        assert!(refused(r#"{"schema":3,"entries":{}}"#).contains("schema"));
+        let old =
+            format!(r#"{{"schema":1,"entries":{{"a":{{"kind":"file","size":1,"executable":false,"chunks":["{hash}"]}}}}}}"#);
+        assert!(refused(&old).contains("its schema is 1"));
         assert!(refused("{").contains("read"));
     }
 
     #[test]
     fn bytes_survive_and_differences_are_listed() {
-        let file = |hash: &str| Node::File { size: 1, executable: true, chunks: vec![hash.repeat(32)] };
+        let file = |hash: u8| Node::File { size: 1, executable: true, chunks: vec![Chunk { hash: [hash; 32], bytes: 1 }] };
         let before =
-            Manifest { entries: [("a".into(), file("00")), ("b".into(), Node::Folder), ("c".into(), file("11"))].into() };
+            Manifest { entries: [("a".into(), file(0)), ("b".into(), Node::Folder), ("c".into(), file(0x11))].into() };
         let after =
-            Manifest { entries: [("a".into(), file("ff")), ("b".into(), Node::Folder), ("d".into(), file("11"))].into() };
+            Manifest { entries: [("a".into(), file(0xff)), ("b".into(), Node::Folder), ("d".into(), file(0x11))].into() };
         assert_eq!(Manifest::from_bytes(&before.to_bytes()).unwrap(), before);
         assert_ne!(before.hash(), after.hash());
         let changes: Vec<_> = before.diff(&after).into_iter().map(|c| (c.path, c.kind)).collect();
         let wanted = [("a", ChangeKind::Changed), ("c", ChangeKind::Removed), ("d", ChangeKind::Added)]
             .map(|(p, k)| (p.to_string(), k));
         assert_eq!(changes, wanted);
-        #[cfg(target_os = "linux")]
-        assert_eq!(unhex(&hex(&after.hash())), after.hash());
+        assert_eq!(unhex(&hex(&after.hash())), Some(after.hash()));
     }
 }

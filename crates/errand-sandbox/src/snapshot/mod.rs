@@ -1,34 +1,42 @@
 //! Snapshots of a workspace: content-addressed, taken and restored from outside, link-free.
+//!
+//! Files are cut where their content says so (`cut`), so an insertion moves few chunks. What changed since the snapshot before
+//! is told by stamps (`stamp`), and only that is read. A [`Manifest`] lists what there is; chunks lie in a [`ChunkStore`].
 
+#[cfg(target_os = "linux")]
+mod cut;
+#[cfg(all(test, target_os = "linux"))]
+mod hostile;
 mod manifest;
 #[cfg(target_os = "linux")]
 mod restore;
 #[cfg(target_os = "linux")]
+mod stamp;
+#[cfg(target_os = "linux")]
 mod take;
 
-use std::collections::BTreeMap;
+#[cfg(target_os = "linux")]
+use std::collections::HashMap;
 
-pub use manifest::{CHUNK_BYTES, Change, ChangeKind, Manifest, Node};
+pub use manifest::{CHUNK_BYTES_MAX, Change, ChangeKind, Chunk, Manifest, Node};
 
-/// Where pieces of files are kept by their SHA-256; given by the caller.
-pub trait ChunkStore {
+/// Names of what was left out that a snapshot tells; the others are counted.
+#[cfg(target_os = "linux")]
+const SKIPPED_TOLD_MAX: usize = 1000;
+
+/// Where chunks of files are kept by their SHA-256; given by the caller. Asked by several threads at once.
+pub trait ChunkStore: Sync {
     /// Keeps the bytes and gives their SHA-256. Keeping what is there already changes nothing.
     ///
     /// # Errors
     /// When they cannot be kept.
     fn put(&self, bytes: &[u8]) -> std::io::Result<[u8; 32]>;
 
-    /// The bytes with this hash, if they are kept.
+    /// The bytes with this hash, if they are kept. The caller checks them.
     ///
     /// # Errors
     /// When the store cannot be read.
     fn get(&self, hash: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>>;
-
-    /// Whether bytes with this hash are kept.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    fn has(&self, hash: &[u8; 32]) -> std::io::Result<bool>;
 }
 
 /// A manifest, and what speeds up the next one.
@@ -36,20 +44,16 @@ pub trait ChunkStore {
 pub struct Snapshot {
     /// What the workspace held.
     pub manifest: Manifest,
-    /// What no snapshot keeps: devices, sockets, FIFOs, names that are not UTF-8.
+    /// What no snapshot keeps: devices, sockets, FIFOs, names that are not UTF-8. The first 1000.
     pub skipped: Vec<String>,
+    /// How many there were of those.
+    pub skipped_count: u64,
     /// How many files were read for it; the others were known to be unchanged.
     pub files_read: u64,
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "snapshots are taken on Linux only"))]
-    stamps: BTreeMap<String, Stamp>,
-}
-
-/// What changes when a file does. Not part of the manifest, so that equal content has an equal hash.
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "snapshots are taken on Linux only"))]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: i64,
-    modified: (i64, u64),
-    changed: (i64, u64),
+    /// Bytes of the chunks given to the store; it may have had some already.
+    pub bytes_given: u64,
+    #[cfg(target_os = "linux")]
+    pub(crate) stamps: HashMap<String, stamp::Stamp>,
+    #[cfg(target_os = "linux")]
+    pub(crate) clock: Option<stamp::Clock>,
 }

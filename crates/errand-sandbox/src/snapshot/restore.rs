@@ -1,65 +1,124 @@
 //! Making a workspace equal to a manifest again.
 
+use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, Mode, fchmod, readlinkat, renameat, symlinkat, unlinkat};
+use rustix::fs::{AtFlags, Mode, Stat, fchmod, fstat, readlinkat, renameat, symlinkat, unlinkat};
 use sha2::{Digest, Sha256};
 
-use super::ChunkStore;
-use super::manifest::{CHUNK_BYTES, Manifest, Node, hex, unhex};
-use super::take::{is_executable, open_readable, within};
+use super::manifest::{Chunk, Manifest, Node, hex};
+use super::stamp::{Clock, Stamp};
+use super::take::{in_parallel, open_readable, within};
+use super::{ChunkStore, Snapshot};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::session::{Session, give, paths, walk};
 
+/// Threads that read chunks and write files.
+const WRITERS: usize = 4;
+/// Lies beside the workspace while it is neither what it was nor what it should be.
+const HALF_RESTORED: &str = "restoring";
+
 impl Session {
     /// Makes the workspace equal to the manifest: removes what is not in it, writes what differs, follows no link. When it
-    /// fails half-way, it can be called again.
+    /// fails half-way, or the process dies, it can be called again; until it succeeds no snapshot is taken.
+    ///
+    /// Gives what a snapshot now would, so that the next one reads little.
     ///
     /// # Errors
-    /// [`Error::WorkspaceTooLarge`] when the manifest is beyond `limits`, [`Error::Chunk`] when the store lacks a piece or
+    /// [`Error::WorkspaceTooLarge`] when the manifest is beyond `limits`, [`Error::Chunk`] when the store lacks a chunk or
     /// gives a damaged one, [`Error::Store`], [`Error::Io`].
-    pub fn restore(&self, store: &dyn ChunkStore, manifest: &Manifest, limits: &Limits) -> Result<()> {
+    pub fn restore(&self, store: &dyn ChunkStore, manifest: &Manifest, limits: &Limits) -> Result<Snapshot> {
+        self.restore_until(store, manifest, limits, &AtomicBool::new(false))
+    }
+
+    /// As [`Session::restore`]; ends early with [`Error::RestoreUnfinished`] once `stop` is set.
+    pub(super) fn restore_until(
+        &self,
+        store: &dyn ChunkStore,
+        manifest: &Manifest,
+        limits: &Limits,
+        stop: &AtomicBool,
+    ) -> Result<Snapshot> {
         within("bytes in the manifest", manifest.total_bytes(), limits.workspace_bytes)?;
         within("files in the manifest", manifest.entries.len() as u64, limits.workspace_files)?;
+        let marker = self.half_restored();
+        File::create(&marker).map_err(|e| Error::io("noting that a restore began", &marker, e))?;
         self.remove_others(manifest)?;
+        let mut files = Vec::new();
         for (path, node) in &manifest.entries {
             match node {
                 Node::Folder => self.folder_as(path)?,
                 Node::Link { target } => self.link_as(path, target)?,
                 Node::File { size, executable, chunks } => {
-                    if !self.has_file(path, *size, chunks)? {
-                        self.write_file(store, path, chunks, *size)?;
-                    }
-                    self.mode_as(path, *executable)?;
+                    files.push(Wanted { path, size: *size, executable: *executable, chunks });
                 }
             }
         }
-        Ok(())
+        let stamps = Mutex::new(Vec::with_capacity(files.len()));
+        in_parallel(WRITERS, &files, |wanted| {
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::RestoreUnfinished { id: self.id().into() });
+            }
+            let stamp = Stamp::of(&self.file_as(store, wanted)?);
+            stamps.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((wanted.path.to_owned(), stamp));
+            Ok(())
+        })?;
+        std::fs::remove_file(&marker).map_err(|e| Error::io("noting that a restore is over", &marker, e))?;
+        let clock = Clock::now();
+        let stamps = stamps.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let stamps = stamps.into_iter().filter(|(_, stamp)| stamp.is_settled(&clock)).collect();
+        Ok(Snapshot { manifest: manifest.clone(), stamps, clock: Some(clock), ..Snapshot::default() })
+    }
+
+    pub(crate) fn is_half_restored(&self) -> bool {
+        // In doubt it is: a snapshot of half a workspace would lose the other half.
+        self.half_restored().try_exists().unwrap_or(true)
+    }
+
+    fn half_restored(&self) -> PathBuf {
+        self.folder().join(HALF_RESTORED)
     }
 
     /// Removes everything that is not of the same kind at the same path.
     fn remove_others(&self, manifest: &Manifest) -> Result<()> {
-        let removed = walk::walk(self.dir(), "", &mut |found| {
-            let wanted = found.path.and_then(|path| manifest.entries.get(path));
-            let kept = matches!(
-                (wanted, paths::file_kind(&found.stat)),
-                (Some(Node::Folder), "a folder")
-                    | (Some(Node::File { .. }), "a file")
-                    | (Some(Node::Link { .. }), "a symbolic link")
-            );
-            if kept {
-                return Ok(());
+        loop {
+            let mut some = false;
+            let removed = walk::walk(self.dir(), "", &mut |found| {
+                let wanted = found.path.and_then(|path| manifest.entries.get(path));
+                let kept = matches!(
+                    (wanted, paths::file_kind(&found.stat)),
+                    (Some(Node::Folder), "a folder")
+                        | (Some(Node::File { .. }), "a file")
+                        | (Some(Node::Link { .. }), "a symbolic link")
+                );
+                if kept {
+                    return Ok(());
+                }
+                some = true;
+                walk::remove_all(found.dir, found.name).map_err(|e| Error::io("removing", &found.shown, e))
+            });
+            match removed {
+                // What is deeper than a walk goes is gone by now, for no manifest is that deep; the rest is left to see.
+                Err(Error::WorkspaceTooLarge { .. }) if some => {}
+                // A folder with more names than are looked at.
+                Err(Error::WorkspaceTooLarge { .. }) => return self.remove_everything(),
+                other => return other,
             }
-            walk::remove_all(found.dir, found.name).map_err(|e| Error::io("removing", &found.shown, e))
-        });
-        match removed {
-            // No manifest is that deep, so what is must go; its folder was removed before anything in it was looked at.
-            Err(Error::WorkspaceTooLarge { .. }) => Ok(()),
-            other => other,
         }
+    }
+
+    fn remove_everything(&self) -> Result<()> {
+        let failed = |e| Error::io("emptying a workspace", self.workspace_path(), e);
+        for name in walk::names(self.dir()).map_err(failed)? {
+            walk::remove_all(self.dir(), &name).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn folder_as(&self, path: &str) -> Result<()> {
@@ -74,8 +133,7 @@ impl Session {
         if same {
             return Ok(());
         }
-        let c_name = std::ffi::CString::new(name).expect("a checked path holds no NUL");
-        walk::remove_all(dir.as_fd(), &c_name).map_err(|e| Error::io("removing", path, e))?;
+        walk::remove_all(dir.as_fd(), &c_name(name)).map_err(|e| Error::io("removing", path, e))?;
         symlinkat(target, &dir, name).map_err(|e| Error::io("making a link", path, e))?;
         let owner = self.owner();
         if owner.needs_chown() {
@@ -86,64 +144,98 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the file there has this content already.
-    fn has_file(&self, path: &str, size: u64, chunks: &[String]) -> Result<bool> {
-        let (fd, stat) = match open_readable(self, path) {
-            Ok(opened) => opened,
-            Err(Error::NotFound { .. }) => return Ok(false),
-            Err(e) => return Err(e),
-        };
-        if stat.st_size.unsigned_abs() != size {
-            return Ok(false);
-        }
-        let mut file = File::from(fd);
-        for hash in chunks {
-            let mut piece = Vec::new();
-            (&mut file).take(CHUNK_BYTES).read_to_end(&mut piece).map_err(|e| Error::io("reading a file", path, e))?;
-            if hex(&Sha256::digest(&piece).into()) != *hash {
-                return Ok(false);
+    fn file_as(&self, store: &dyn ChunkStore, wanted: &Wanted<'_>) -> Result<Stat> {
+        let (folder, name) = paths::split(wanted.path);
+        let dir = self.make_folders(folder)?;
+        match self.has_file(&dir, name, wanted)? {
+            Some(file) => {
+                fchmod(&file, wanted.mode()).map_err(|e| Error::io("changing the mode", wanted.path, e))?;
+                give(&file, self.owner()).map_err(|e| Error::io("changing the owner", wanted.path, e))?;
+                fstat(&file).map_err(|e| Error::io("examining a file", wanted.path, e))
             }
+            None => self.write_file(store, &dir, name, wanted),
         }
-        Ok(true)
     }
 
-    fn write_file(&self, store: &dyn ChunkStore, path: &str, chunks: &[String], size: u64) -> Result<()> {
-        let (folder, name) = paths::split(path);
-        let dir = self.make_folders(folder)?;
-        let (mut file, temporary) = self.temporary_in(&dir, path)?;
-        let written = fill(&mut file, store, path, chunks, size).and_then(|()| {
-            renameat(&dir, temporary.as_str(), &dir, name).map_err(|e| paths::refused(path, "renaming a file", e))
+    /// The file there, if it has this content already. One with several names does not count: what is done to one of them
+    /// is done to all.
+    fn has_file(&self, dir: &OwnedFd, name: &str, wanted: &Wanted<'_>) -> Result<Option<File>> {
+        let (fd, stat) = match open_readable(dir.as_fd(), &c_name(name), wanted.path) {
+            Ok(opened) => opened,
+            Err(Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        if stat.st_size.unsigned_abs() != wanted.size || stat.st_nlink > 1 {
+            return Ok(None);
+        }
+        let file = File::from(fd);
+        let mut bytes = Vec::new();
+        for chunk in wanted.chunks {
+            bytes.clear();
+            let read = (&file).take(u64::from(chunk.bytes)).read_to_end(&mut bytes);
+            read.map_err(|e| Error::io("reading a file", wanted.path, e))?;
+            if Sha256::digest(&bytes)[..] != chunk.hash {
+                return Ok(None);
+            }
+        }
+        Ok(Some(file))
+    }
+
+    fn write_file(&self, store: &dyn ChunkStore, dir: &OwnedFd, name: &str, wanted: &Wanted<'_>) -> Result<Stat> {
+        let (mut file, temporary) = self.temporary_in(dir, wanted.path)?;
+        let written = fill(&mut file, store, wanted).and_then(|()| {
+            if wanted.executable {
+                fchmod(&file, wanted.mode()).map_err(|e| Error::io("changing the mode", wanted.path, e))?;
+            }
+            renameat(dir, temporary.as_str(), dir, name).map_err(|e| paths::refused(wanted.path, "renaming a file", e))?;
+            fstat(&file).map_err(|e| Error::io("examining a file", wanted.path, e))
         });
         if written.is_err() {
             // The first error is the one to tell.
-            let _ = unlinkat(&dir, temporary.as_str(), AtFlags::empty());
+            let _ = unlinkat(dir, temporary.as_str(), AtFlags::empty());
         }
         written
     }
+}
 
-    fn mode_as(&self, path: &str, executable: bool) -> Result<()> {
-        let (fd, stat) = open_readable(self, path)?;
-        let mode = if executable { 0o755 } else { 0o644 };
-        if stat.st_mode & 0o7777 != mode || is_executable(&stat) != executable {
-            fchmod(&fd, Mode::from_raw_mode(mode)).map_err(|e| Error::io("changing the mode", path, e))?;
-        }
-        give(&fd, self.owner()).map_err(|e| Error::io("changing the owner", path, e))
+/// A file of the manifest.
+struct Wanted<'a> {
+    path: &'a str,
+    size: u64,
+    executable: bool,
+    chunks: &'a [Chunk],
+}
+
+impl Wanted<'_> {
+    fn mode(&self) -> Mode {
+        Mode::from_raw_mode(if self.executable { 0o755 } else { 0o644 })
     }
 }
 
-fn fill(file: &mut File, store: &dyn ChunkStore, path: &str, chunks: &[String], size: u64) -> Result<()> {
-    let mut left = size;
-    for text in chunks {
-        let damaged = |problem| Error::Chunk { hash: text.clone(), path: path.into(), problem };
-        let hash = unhex(text);
-        let piece = store.get(&hash).map_err(|source| Error::Store { action: "read a chunk", source })?;
-        let piece = piece.ok_or_else(|| damaged("missing"))?;
-        let wanted = left.min(CHUNK_BYTES);
-        if piece.len() as u64 != wanted || Sha256::digest(&piece)[..] != hash {
-            return Err(damaged("damaged"));
+fn c_name(name: &str) -> CString {
+    CString::new(name).expect("a checked path holds no NUL")
+}
+
+fn fill(file: &mut File, store: &dyn ChunkStore, wanted: &Wanted<'_>) -> Result<()> {
+    let io = |e| Error::io("writing a file", wanted.path, e);
+    for chunk in wanted.chunks {
+        let bytes = fetch(store, chunk, wanted.path)?;
+        // What was a hole is a hole again: the disk must not hold what the workspace never did.
+        match bytes.iter().all(|byte| *byte == 0) {
+            true => drop(file.seek(SeekFrom::Current(i64::from(chunk.bytes))).map_err(io)?),
+            false => file.write_all(&bytes).map_err(io)?,
         }
-        left -= wanted;
-        file.write_all(&piece).map_err(|e| Error::io("writing a file", path, e))?;
     }
-    Ok(())
+    file.set_len(wanted.size).map_err(io)
+}
+
+/// A chunk from the store, checked.
+pub(super) fn fetch(store: &dyn ChunkStore, chunk: &Chunk, path: &str) -> Result<Vec<u8>> {
+    let wrong = |problem| Error::Chunk { hash: hex(&chunk.hash), path: path.into(), problem };
+    let bytes = store.get(&chunk.hash).map_err(|source| Error::Store { action: "read a chunk", source })?;
+    let bytes = bytes.ok_or_else(|| wrong("missing"))?;
+    if bytes.len() as u64 != u64::from(chunk.bytes) || Sha256::digest(&bytes)[..] != chunk.hash {
+        return Err(wrong("damaged"));
+    }
+    Ok(bytes)
 }

@@ -1,52 +1,66 @@
 //! Round trips, what is read again, and hostile workspaces.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::*;
 use crate::Manifest;
 use crate::Sessions;
 
+/// Keeps chunks in memory; can be told to lose them, or to be away.
 #[derive(Default)]
-struct Memory {
-    chunks: RefCell<HashMap<[u8; 32], Vec<u8>>>,
-    puts: RefCell<usize>,
+pub(in crate::snapshot) struct Memory {
+    pub(in crate::snapshot) chunks: Mutex<HashMap<[u8; 32], Vec<u8>>>,
+    pub(in crate::snapshot) puts: AtomicUsize,
+    pub(in crate::snapshot) away: AtomicBool,
 }
 
 impl ChunkStore for Memory {
     fn put(&self, bytes: &[u8]) -> std::io::Result<[u8; 32]> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(std::io::Error::other("the store is away"));
+        }
         let hash = Sha256::digest(bytes).into();
-        *self.puts.borrow_mut() += 1;
-        self.chunks.borrow_mut().insert(hash, bytes.to_vec());
+        self.puts.fetch_add(1, Ordering::SeqCst);
+        self.chunks.lock().unwrap().insert(hash, bytes.to_vec());
         Ok(hash)
     }
 
     fn get(&self, hash: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>> {
-        Ok(self.chunks.borrow().get(hash).cloned())
-    }
-
-    fn has(&self, hash: &[u8; 32]) -> std::io::Result<bool> {
-        Ok(self.chunks.borrow().contains_key(hash))
+        if self.away.load(Ordering::SeqCst) {
+            return Err(std::io::Error::other("the store is away"));
+        }
+        Ok(self.chunks.lock().unwrap().get(hash).cloned())
     }
 }
 
-struct World {
-    _root: tempfile::TempDir,
-    sessions: Sessions,
-    store: Memory,
-    limits: Limits,
+pub(in crate::snapshot) struct World {
+    pub(in crate::snapshot) _root: tempfile::TempDir,
+    pub(in crate::snapshot) sessions: Sessions,
+    pub(in crate::snapshot) store: Memory,
+    pub(in crate::snapshot) limits: Limits,
 }
 
-fn world() -> World {
-    let root = tempfile::tempdir().unwrap();
+/// The clocks as they are when some time has gone by.
+pub(in crate::snapshot) fn after(clock: Clock, time: Duration) -> Clock {
+    Clock { wall: clock.wall + time, steady: clock.steady + time }
+}
+
+pub(in crate::snapshot) fn world() -> World {
+    world_in(tempfile::tempdir().unwrap())
+}
+
+pub(in crate::snapshot) fn world_in(root: tempfile::TempDir) -> World {
     let sessions = Sessions::at(root.path().join("sessions")).unwrap();
     World { _root: root, sessions, store: Memory::default(), limits: Limits::default() }
 }
 
 impl World {
-    fn take(&self, session: &Session, previous: Option<&Snapshot>) -> Snapshot {
+    pub(in crate::snapshot) fn take(&self, session: &Session, previous: Option<&Snapshot>) -> Snapshot {
         session.snapshot(&self.store, previous, &self.limits).unwrap()
     }
 }
@@ -103,15 +117,15 @@ fn only_changed_files_are_read_and_only_new_pieces_kept() {
     let session = world.sessions.create("a").unwrap();
     session.put_file("one", b"1").unwrap();
     session.put_file("two", b"2").unwrap();
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let later = clock + Duration::from_secs(60);
+    let clock = Clock::now();
+    let later = after(clock, Duration::from_secs(60));
     let take = |now, previous| session.snapshot_at(now, &world.store, previous, &world.limits).unwrap();
     let first = take(later, None);
     session.put_file("two", b"22").unwrap();
     session.put_file("three", b"1").unwrap();
     let second = take(later, Some(&first));
     assert_eq!((first.files_read, second.files_read), (2, 2));
-    assert_eq!(*world.store.puts.borrow(), 3);
+    assert_eq!(world.store.puts.load(Ordering::SeqCst), 3);
     assert_eq!(take(later, Some(&second)).files_read, 0);
     // Just written, as seen by a clock that has not moved on: a later change could go unseen, so all are read again.
     let early = take(clock, None);
@@ -164,7 +178,7 @@ fn a_missing_or_damaged_piece_is_told_and_changes_no_file() {
     let snapshot = world.take(&session, None);
     session.put_file("file", b"second").unwrap();
     for bytes in [None, Some(b"fIrst".to_vec())] {
-        let mut chunks = world.store.chunks.borrow_mut();
+        let mut chunks = world.store.chunks.lock().unwrap();
         chunks.clear();
         if let Some(bytes) = bytes {
             chunks.insert(Sha256::digest(b"first").into(), bytes);

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
 use errand_sandbox::{ChunkStore, Exec, Limits, Node};
+use sha2::Digest;
 
 use crate::world;
 
@@ -70,16 +71,12 @@ fn what_it_plants_in_the_workspace_leads_nobody_out() {
 struct Nothing;
 
 impl ChunkStore for Nothing {
-    fn put(&self, _: &[u8]) -> std::io::Result<[u8; 32]> {
-        Err(std::io::Error::other("asked for a chunk that is there"))
+    fn put(&self, bytes: &[u8]) -> std::io::Result<[u8; 32]> {
+        Ok(sha2::Sha256::digest(bytes).into())
     }
 
     fn get(&self, _: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>> {
         Ok(None)
-    }
-
-    fn has(&self, _: &[u8; 32]) -> std::io::Result<bool> {
-        Ok(true)
     }
 }
 

@@ -54,9 +54,4 @@ impl ChunkStore for Chunks {
     fn get(&self, hash: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>> {
         self.runtime.block_on(self.blobs.get(&Hash(*hash))).map_err(std::io::Error::other)
     }
-
-    /// Blobs are not asked without being read; keeping what is there already is harmless.
-    fn has(&self, _: &[u8; 32]) -> std::io::Result<bool> {
-        Ok(false)
-    }
 }

@@ -62,10 +62,7 @@ impl State {
             Some(snapshot) => chunks.manifest(&snapshot.manifest)?,
             None => Manifest::default(),
         };
-        session.restore(chunks, &manifest, &limits())?;
-        let mut holds = errand_sandbox::Snapshot::default();
-        holds.manifest = manifest;
-        self.holds = Some(holds);
+        self.holds = Some(session.restore(chunks, &manifest, &limits())?);
         Ok(())
     }
 

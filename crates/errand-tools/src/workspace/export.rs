@@ -116,19 +116,19 @@ fn make_way(folder: &Path, path: &str) -> Result<PathBuf, Error> {
 }
 
 async fn copy_out(blobs: &dyn Blobs, manifest: &Manifest, path: &str, to: &mut (dyn Write + Send)) -> Result<u64, Error> {
-    let Some(Node::File { chunks, .. }) = manifest.entries().find(|(known, _)| *known == path).map(|(_, node)| node) else {
+    let Some(Node::File { chunks, size, .. }) = manifest.get(path) else {
         return Err(Error::NoSuchFile { path: path.chars().take(400).collect() });
     };
-    let mut bytes = 0;
     for chunk in chunks {
-        let hash: Hash =
-            chunk.parse().map_err(|_| Error::Blob { hash: chunk.clone(), problem: "it is no digest".to_owned() })?;
-        let piece = blob(blobs, &hash).await?;
-        bytes += piece.len() as u64;
-        to.write_all(&piece).map_err(|error| unwritable(Path::new(path), &error))?;
+        let bytes = blob(blobs, &Hash(chunk.hash)).await?;
+        if bytes.len() as u64 != u64::from(chunk.bytes) {
+            let problem = format!("it has {} bytes, and {path:?} needs {}", bytes.len(), chunk.bytes);
+            return Err(Error::Blob { hash: Hash(chunk.hash).to_string(), problem });
+        }
+        to.write_all(&bytes).map_err(|error| unwritable(Path::new(path), &error))?;
     }
     to.flush().map_err(|error| unwritable(Path::new(path), &error))?;
-    Ok(bytes)
+    Ok(*size)
 }
 
 async fn manifest_of(blobs: &dyn Blobs, snapshot: Option<Snapshot>) -> Result<Manifest, Error> {
@@ -139,10 +139,10 @@ async fn manifest_of(blobs: &dyn Blobs, snapshot: Option<Snapshot>) -> Result<Ma
 }
 
 fn size(manifest: &Manifest, path: &str) -> Option<u64> {
-    manifest.entries().find(|(known, _)| *known == path).and_then(|(_, node)| match node {
+    match manifest.get(path)? {
         Node::File { size, .. } => Some(*size),
         _ => None,
-    })
+    }
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Error {
