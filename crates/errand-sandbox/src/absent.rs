@@ -1,12 +1,12 @@
 //! Other systems than Linux: tier T1 is absent, and says so. No engine starts and no session opens, so the methods of these
 //! types, which have no values, are never reached.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{EngineConfig, Interpreter, OciConfig};
-use crate::entry::{Entry, FileRange, Hit};
+use crate::entry::{Entry, EntryPage, FileRange, Hit};
 use crate::error::{Error, Result, Tier};
 use crate::exec::{CancelToken, Exec, ExecOutcome};
 use crate::image::{ImageLock, ImageProgress, ImageRecord, ImagesConfig};
@@ -296,6 +296,12 @@ impl Session {
         read_file(&str, u64, u64) -> Result<FileRange>;
         /// What lies in a folder.
         list(&str, bool, usize) -> Result<Vec<Entry>>;
+        /// What lies in a folder, in pages.
+        list_page(&str, bool, Option<&str>, usize) -> Result<EntryPage>;
+        /// Copies a part of a file.
+        copy_out(&str, u64, u64, &mut dyn Write) -> Result<u64>;
+        /// Moves a file or folder.
+        rename(&str, &str, bool) -> Result<()>;
         /// What lies at a path.
         stat(&str) -> Result<Option<Entry>>;
         /// Makes folders.

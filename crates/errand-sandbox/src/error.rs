@@ -69,6 +69,12 @@ pub enum Error {
         /// Path in the workspace.
         path: String,
     },
+    /// Something lies where nothing was to be replaced.
+    #[error("{path:?} exists already: choose another path, or say that it is to be replaced")]
+    Exists {
+        /// Path in the workspace.
+        path: String,
+    },
     /// A session id that is no id.
     #[error("session id {id:?} is refused: use 1 to 64 letters, digits, `_` or `-`, beginning with a letter or digit")]
     SessionId {
@@ -295,6 +301,7 @@ impl Error {
             Error::PathRefused { .. } => "sandbox_path_refused",
             Error::NotPlain { .. } => "sandbox_not_plain",
             Error::NotFound { .. } => "sandbox_not_found",
+            Error::Exists { .. } => "sandbox_exists",
             Error::SessionId { .. } => "sandbox_session_id",
             Error::SessionExists { .. } => "sandbox_session_exists",
             Error::SessionMissing { .. } => "sandbox_session_missing",

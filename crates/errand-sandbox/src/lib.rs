@@ -60,7 +60,7 @@ pub use config::{EngineConfig, Inside, Interpreter, OciConfig, RuntimeKind};
 pub use engine::volume::try_volume;
 #[cfg(target_os = "linux")]
 pub use engine::{Engine, Kernel, probe_here, probe_zygotes, refuse_user_namespaces_on_this_thread};
-pub use entry::{Entry, EntryKind, FileRange, Hit};
+pub use entry::{Entry, EntryKind, EntryPage, FileRange, Hit, PAGE_ENTRIES_MAX};
 pub use error::{Error, Result, Tier};
 pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output, Profile, Stream, WORKSPACE_DIR};
 pub use image::{IMAGE_DIR, ImageLock, ImageProgress, ImageRecord, ImagesConfig};
@@ -78,4 +78,6 @@ pub use repairs::repairs;
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]
 pub use session::{Session, SessionOptions, Sessions, VolumeSize};
-pub use snapshot::{CHUNK_BYTES_MAX, Change, ChangeKind, Chunk, ChunkStore, Manifest, Node, Snapshot};
+#[cfg(target_os = "linux")]
+pub use snapshot::Restoring;
+pub use snapshot::{CHUNK_BYTES_MAX, Change, ChangeKind, Chunk, ChunkStore, FilesOf, Manifest, Node, Snapshot};

@@ -1,17 +1,23 @@
 //! Reading and writing a workspace from outside, link-free and atomic.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, fchmod, fchown, mkdirat, renameat, statat, unlinkat};
+use rustix::fs::{
+    AtFlags, Gid, Mode, OFlags, RenameFlags, Uid, fchmod, fchown, mkdirat, readlinkat, renameat, renameat_with, statat,
+    unlinkat,
+};
 use rustix::io::Errno;
 
 use super::owner::Owner;
 use super::paths::{checked, checked_file, file_kind, open_beneath, open_dir, open_file, refused, split};
 use super::{Session, walk};
-use crate::entry::{Entry, EntryKind, FileRange, Hit};
+#[cfg(doc)]
+use crate::entry::PAGE_ENTRIES_MAX;
+use crate::entry::{Entry, EntryKind, EntryPage, FileRange, Hit, Paging};
 use crate::error::{Error, Result};
 
 /// A file searched is read up to this; larger ones are searched in their beginning.
@@ -56,7 +62,7 @@ impl Session {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let mut file = File::from(fd);
         let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(offset))
+        file.seek(SeekFrom::Start(offset.min(size)))
             .and_then(|_| file.take(length).read_to_end(&mut bytes))
             .map_err(|e| Error::io("reading a file", &path, e))?;
         Ok(FileRange { bytes, size })
@@ -74,7 +80,7 @@ impl Session {
                 let (value, max) = (entries.len() as u64 + 1, entries_max as u64);
                 return Err(Error::WorkspaceTooLarge { what: "number of listed files", value, max });
             }
-            entries.push(entry(found.path.map_or(found.shown, str::to_string), &found.stat));
+            entries.push(entry_at(&found));
             Ok(())
         };
         if recursive {
@@ -84,6 +90,68 @@ impl Session {
         }
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(entries)
+    }
+
+    /// As [`Session::list`], in pages: at most `most` entries (1 to [`PAGE_ENTRIES_MAX`]) whose paths come after `after`.
+    /// What changes between two pages may be on neither or on the later one; nothing else is lost or doubled.
+    ///
+    /// # Errors
+    /// As [`Session::list`].
+    pub fn list_page(&self, folder: &str, recursive: bool, after: Option<&str>, most: usize) -> Result<EntryPage> {
+        let folder = checked(folder)?;
+        let mut paging = Paging::new(after, most);
+        let mut visit = |found: walk::Found<'_>| {
+            if paging.wants(&found.shown) {
+                paging.add(entry_at(&found));
+            }
+            Ok(())
+        };
+        if recursive {
+            walk::walk(self.dir(), &folder, &mut visit)?;
+        } else {
+            walk::one_folder(self.dir(), std::ffi::OsStr::new(&folder), &mut visit)?;
+        }
+        Ok(paging.page())
+    }
+
+    /// Copies up to `length` bytes of a plain file from `offset` to a writer, piece by piece. Gives how many there were.
+    ///
+    /// # Errors
+    /// As [`Session::read_file`]; [`Error::Io`] also when the writer fails.
+    pub fn copy_out(&self, path: &str, offset: u64, length: u64, to: &mut dyn Write) -> Result<u64> {
+        let path = checked_file(path)?;
+        let (fd, stat) = open_file(self.dir(), &path)?;
+        let mut file = File::from(fd);
+        let copied = file.seek(SeekFrom::Start(offset.min(stat.st_size.unsigned_abs())));
+        let copied = copied.and_then(|_| std::io::copy(&mut file.take(length), to));
+        copied.map_err(|e| Error::io("handing out a file", &path, e))
+    }
+
+    /// Gives what lies at `from` the path `to`, whose folders are made; a link is moved as it is. What lies at `to` is replaced
+    /// only if `replace` says so, and then in one step.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Exists`] without `replace`, [`Error::PathRefused`] for a folder into itself or onto one
+    /// that is not empty, [`Error::NotPlain`], [`Error::Io`].
+    pub fn rename(&self, from: &str, to: &str, replace: bool) -> Result<()> {
+        let (from, to) = (checked_file(from)?, checked_file(to)?);
+        if to.strip_prefix(&from).is_some_and(|rest| rest.starts_with('/')) {
+            return Err(Error::PathRefused { path: to, reason: "it lies in what is to be moved" });
+        }
+        let (from_folder, from_name) = split(&from);
+        let (to_folder, to_name) = split(&to);
+        let from_dir = open_dir(self.dir(), from_folder)?;
+        statat(&from_dir, from_name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| refused(&from, "examining a file", e))?;
+        let to_dir = self.make_folders(to_folder)?;
+        let flags = if replace { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        match renameat_with(&from_dir, from_name, &to_dir, to_name, flags) {
+            Err(Errno::EXIST) if !replace => Err(Error::Exists { path: to }),
+            Err(Errno::EXIST | Errno::NOTEMPTY) => {
+                Err(Error::PathRefused { path: to, reason: "a folder that is not empty lies there" })
+            }
+            Err(e) => Err(refused(&from, "renaming a file", e)),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// What lies at a path; none if nothing does.
@@ -98,7 +166,12 @@ impl Session {
             other => other?,
         };
         match statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(entry(path, &stat))),
+            Ok(stat) => Ok(Some(entry(
+                dir.as_fd(),
+                &std::ffi::CString::new(name).expect("a checked path holds no NUL"),
+                path,
+                &stat,
+            ))),
             Err(Errno::NOENT) => Ok(None),
             Err(e) => Err(Error::io("examining a file", path, e)),
         }
@@ -206,7 +279,11 @@ pub(crate) fn ids(owner: &Owner) -> (Uid, Gid) {
     (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid))
 }
 
-fn entry(path: String, stat: &rustix::fs::Stat) -> Entry {
+fn entry_at(found: &walk::Found<'_>) -> Entry {
+    entry(found.dir, found.name, found.path.map_or_else(|| found.shown.clone(), str::to_string), &found.stat)
+}
+
+fn entry(dir: BorrowedFd<'_>, name: &CStr, path: String, stat: &rustix::fs::Stat) -> Entry {
     let kind = match file_kind(stat) {
         "a file" => EntryKind::File,
         "a folder" => EntryKind::Folder,
@@ -214,7 +291,11 @@ fn entry(path: String, stat: &rustix::fs::Stat) -> Entry {
         _ => EntryKind::Other,
     };
     let size = if kind == EntryKind::File { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
-    Entry { path, kind, size }
+    let target = (kind == EntryKind::Link).then(|| readlinkat(dir, name, Vec::new()).ok()).flatten();
+    let target = target.map(|text| text.to_string_lossy().into_owned());
+    let mode = if kind == EntryKind::Link { 0 } else { stat.st_mode & 0o7777 };
+    let modified_ms = stat.st_mtime.checked_mul(1000).map(|ms| ms.saturating_add((stat.st_mtime_nsec / 1_000_000) as i64));
+    Entry { path, kind, size, mode, modified_ms, target }
 }
 
 fn copy_bounded(reader: &mut dyn Read, file: &mut File, max: u64, path: &str) -> Result<u64> {

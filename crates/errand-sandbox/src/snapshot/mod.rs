@@ -5,11 +5,18 @@
 
 #[cfg(target_os = "linux")]
 mod cut;
-#[cfg(all(test, target_os = "linux"))]
+mod files;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod files_tests;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod hostile;
 mod manifest;
 #[cfg(target_os = "linux")]
 mod restore;
+#[cfg(target_os = "linux")]
+mod restoring;
 #[cfg(target_os = "linux")]
 mod stamp;
 #[cfg(target_os = "linux")]
@@ -18,7 +25,11 @@ mod take;
 #[cfg(target_os = "linux")]
 use std::collections::HashMap;
 
+pub use files::FilesOf;
 pub use manifest::{CHUNK_BYTES_MAX, Change, ChangeKind, Chunk, Manifest, Node};
+
+#[cfg(target_os = "linux")]
+pub use restoring::Restoring;
 
 /// Names of what was left out that a snapshot tells; the others are counted.
 #[cfg(target_os = "linux")]

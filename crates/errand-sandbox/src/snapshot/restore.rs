@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{AtFlags, Mode, Stat, fchmod, fstat, readlinkat, renameat, symlinkat, unlinkat};
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Chunk, Manifest, Node, hex};
+use super::files::fetch;
+use super::manifest::{Chunk, Manifest, Node};
 use super::stamp::{Clock, Stamp};
 use super::take::{in_parallel, open_readable, within};
 use super::{ChunkStore, Snapshot};
@@ -227,15 +228,4 @@ fn fill(file: &mut File, store: &dyn ChunkStore, wanted: &Wanted<'_>) -> Result<
         }
     }
     file.set_len(wanted.size).map_err(io)
-}
-
-/// A chunk from the store, checked.
-pub(super) fn fetch(store: &dyn ChunkStore, chunk: &Chunk, path: &str) -> Result<Vec<u8>> {
-    let wrong = |problem| Error::Chunk { hash: hex(&chunk.hash), path: path.into(), problem };
-    let bytes = store.get(&chunk.hash).map_err(|source| Error::Store { action: "read a chunk", source })?;
-    let bytes = bytes.ok_or_else(|| wrong("missing"))?;
-    if bytes.len() as u64 != u64::from(chunk.bytes) || Sha256::digest(&bytes)[..] != chunk.hash {
-        return Err(wrong("damaged"));
-    }
-    Ok(bytes)
 }

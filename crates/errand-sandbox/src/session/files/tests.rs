@@ -79,3 +79,36 @@ fn fifos_and_sockets_are_refused_without_waiting() {
     session.mkdirs("d").unwrap();
     assert_eq!(session.put_file("d", b"x").unwrap_err().code(), "sandbox_not_plain");
 }
+
+#[test]
+fn files_are_moved_whole_and_never_out() {
+    let (root, session) = session();
+    session.put_file("a", b"1").unwrap();
+    session.put_file("b", b"2").unwrap();
+    session.put_file("full/inner", b"3").unwrap();
+    let inside = session.workspace_path();
+    let outside = root.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    symlink(&outside, inside.join("link")).unwrap();
+    let code = |from, to, replace| session.rename(from, to, replace).map_err(|error| error.code()).err();
+    assert_eq!(code("a", "b", false), Some("sandbox_exists"));
+    assert_eq!(session.read_file("b", 0, 9).unwrap().bytes, b"2");
+    assert_eq!(code("gone", "b", true), Some("sandbox_not_found"));
+    assert_eq!(code("gone", "new/folder/b", true), Some("sandbox_not_found"));
+    assert_eq!(session.stat("new").unwrap(), None, "a folder was made for nothing");
+    assert_eq!(code("full", "full/inner/deeper", true), Some("sandbox_path_refused"));
+    assert_eq!(code("full", "full", false), Some("sandbox_exists"));
+    assert_eq!(code("a", "../a", true), Some("sandbox_path_refused"));
+    assert_eq!(code("a", "link/a", true), Some("sandbox_not_plain"));
+    assert_eq!(code("link/x", "a", true), Some("sandbox_not_plain"));
+    session.mkdirs("other").unwrap();
+    assert_eq!(code("other", "full", true), Some("sandbox_path_refused"));
+    assert_eq!(code("full", "other", true), None);
+    assert_eq!(code("a", "b", true), None);
+    assert_eq!(code("other/inner", "deep/er/still", false), None);
+    assert_eq!(code("link", "moved", false), None);
+    assert_eq!(session.stat("moved").unwrap().unwrap().target, Some(outside.to_str().unwrap().into()));
+    assert_eq!(session.read_file("b", 0, 9).unwrap().bytes, b"1");
+    assert_eq!(session.read_file("deep/er/still", 0, 9).unwrap().bytes, b"3");
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+}
