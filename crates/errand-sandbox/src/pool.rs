@@ -226,11 +226,21 @@ impl Shared {
 
     /// Makes what is missing, one after the other, until the pool is dropped.
     fn refill(&self, spawner: &Arc<Spawner>) {
+        if self.config.languages.contains(&Language::Python) {
+            // Also where none is kept ready: claims fork theirs.
+            self.nursery.zygote();
+        }
         let mut state = self.lock();
         while !state.is_closed {
             let old = state.too_old();
             let next = self.missing(&state);
             if old.is_empty() && next.is_none_or(|(_, wait)| !wait.is_zero()) {
+                if next.is_none() && self.config.languages.contains(&Language::Python) && self.nursery.is_due() {
+                    drop(state);
+                    self.nursery.zygote();
+                    state = self.lock();
+                    continue;
+                }
                 let wait = next.map_or(LOOK, |(_, wait)| wait);
                 state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
                 continue;

@@ -169,14 +169,25 @@ impl Engine {
         if self.calls.fetch_add(1, Ordering::Relaxed) == 0 {
             return None;
         }
-        self.shells.get_or_init(|| Shells::start(self.twin()).ok()).as_ref()?.take()
+        self.shells()?.take(None)
+    }
+
+    fn shells(&self) -> Option<&Shells> {
+        self.shells.get_or_init(|| Shells::start(self.twin()).ok()).as_ref()
+    }
+
+    /// A box of this nest: one that was made ahead, or else one made now.
+    fn shell_of(&self, nest: &Arc<nest::Nest>, limits: &Limits) -> Result<Shell> {
+        match self.shells().and_then(|shells| shells.take(Some(nest))) {
+            Some(shell) => Ok(shell),
+            None => nest.shell(self, limits),
+        }
     }
 
     /// Has boxes made ahead from now on, and waits until some lie ready or the patience is over. True if so.
     pub fn is_ahead_within(&self, patience: std::time::Duration) -> bool {
-        let shells = self.shells.get_or_init(|| Shells::start(self.twin()).ok());
         self.calls.fetch_add(1, Ordering::Relaxed);
-        shells.as_ref().is_some_and(|shells| shells.is_filled_within(patience))
+        self.shells().is_some_and(|shells| shells.is_filled_within(patience))
     }
 
     /// Ends what is left of a used box, later and together with others where there is a thread for it.

@@ -31,7 +31,6 @@ pub(crate) struct Nursery {
 #[derive(Debug, Default)]
 struct State {
     zygote: Option<(Arc<Zygote>, Image)>,
-    nest: Option<Arc<Nest>>,
     retry: Option<Instant>,
     failure: Option<String>,
 }
@@ -49,6 +48,11 @@ impl Nursery {
         let state = self.lock();
         let (zygote, image) = state.zygote.as_ref()?;
         self.is_fresh(zygote, *image).then(|| Arc::clone(zygote))
+    }
+
+    /// True where there is none and one may be started.
+    pub(crate) fn is_due(&self) -> bool {
+        self.ready().is_none() && self.lock().retry.is_none_or(|at| Instant::now() >= at)
     }
 
     /// The same; starts one where there is none. Not for those who wait: use [`Nursery::ready`].
@@ -81,15 +85,8 @@ impl Nursery {
     }
 
     fn start(&self) -> Result<Zygote> {
-        let nest = self.lock().nest.clone().filter(|nest| nest.is_alive());
-        let nest = match nest {
-            Some(nest) => nest,
-            None => {
-                let nest = tight_nest(&self.engine)?;
-                self.lock().nest = Some(Arc::clone(&nest));
-                nest
-            }
-        };
+        let absent = || Error::io("starting a thread", "sandbox-shells", std::io::Error::other("no thread for boxes"));
+        let nest = self.engine.shells().ok_or_else(absent)?.nest()?;
         Zygote::start(&self.engine, &nest, &self.limits, &self.engine.preload)
     }
 

@@ -10,10 +10,11 @@ use super::Engine;
 use super::cgroup::Group;
 use super::nest::{Nest, Shell};
 use super::nursery::tight_nest;
+use crate::error::Result;
 use crate::limits::Limits;
 
 /// How many lie ready.
-const STOCK: usize = 4;
+const STOCK: usize = 8;
 /// How long after a call the next ones are made: the call has the processor to itself meanwhile.
 const QUIET: Duration = Duration::from_millis(5);
 /// After so long a nest and its boxes are replaced: what they see of the host may have changed.
@@ -30,8 +31,10 @@ pub(crate) struct Shells {
     maker: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    engine: Engine,
+    nest: Mutex<Option<(Arc<Nest>, Instant)>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -56,25 +59,37 @@ impl Shells {
     /// # Errors
     /// When no thread can be started.
     pub(crate) fn start(engine: Engine) -> std::io::Result<Shells> {
-        let shared = Arc::new(Shared::default());
+        let shared = Shared { engine, nest: Mutex::default(), state: Mutex::default(), changed: Condvar::new() };
+        let shared = Arc::new(shared);
         let theirs = Arc::clone(&shared);
-        let work = move || theirs.work(&engine);
+        let work = move || theirs.work();
         let maker = std::thread::Builder::new().name("sandbox-shells".to_owned()).spawn(work)?;
         Ok(Shells { shared, maker: Some(maker) })
     }
 
-    /// One that is ready and well, if there is one.
-    pub(crate) fn take(&self) -> Option<Shell> {
+    /// The nest that makes them, started if there is none.
+    ///
+    /// # Errors
+    /// Where the host does not let it be, or its boxes do not pass the probe.
+    pub(crate) fn nest(&self) -> Result<Arc<Nest>> {
+        self.shared.nest()
+    }
+
+    /// One that is ready and well, if there is one; of this nest, where one is named.
+    pub(crate) fn take(&self, nest: Option<&Arc<Nest>>) -> Option<Shell> {
         let mut state = self.shared.lock();
         state.last = Some(Instant::now());
-        loop {
-            let shell = state.ready.pop_front();
-            if shell.as_ref().is_none_or(Shell::is_waiting) {
-                drop(state);
-                self.shared.changed.notify_all();
-                return shell;
+        let mut unfit = Vec::new();
+        let found = loop {
+            match state.ready.pop_front() {
+                None => break None,
+                Some(shell) if shell.is_waiting() && nest.is_none_or(|nest| shell.is_of(nest)) => break Some(shell),
+                Some(shell) => unfit.push(shell),
             }
-        }
+        };
+        drop(state);
+        self.shared.changed.notify_all();
+        found
     }
 
     /// Takes what is left of a used box; where too much waits already it is seen to at once.
@@ -116,8 +131,8 @@ impl Drop for Shells {
 
 impl Shared {
     /// Makes what is missing and ends what is used, in batches, until nobody wants it any more.
-    fn work(&self, engine: &Engine) {
-        let (mut nest, mut retry): (Option<(Arc<Nest>, Instant)>, Option<Instant>) = (None, None);
+    fn work(&self) {
+        let mut retry: Option<Instant> = None;
         let mut state = self.lock();
         while !state.is_closed {
             let now = Instant::now();
@@ -136,7 +151,7 @@ impl Shared {
             let done = std::mem::take(&mut state.done);
             drop(state);
             drop(done);
-            let made = if is_full || !wait.is_zero() { None } else { Some(make(engine, &mut nest)) };
+            let made = if is_full || !wait.is_zero() { None } else { Some(self.make()) };
             state = self.lock();
             match made {
                 Some(Ok(shell)) => {
@@ -146,7 +161,6 @@ impl Shared {
                 Some(Err(_)) => {
                     // Calls do without; each says itself what is wrong with this host.
                     retry = Some(Instant::now() + AFTER_FAILURE);
-                    nest = None;
                 }
                 None => {}
             }
@@ -156,19 +170,25 @@ impl Shared {
         drop(left);
     }
 
+    fn make(&self) -> Result<Shell> {
+        self.nest()?.shell(&self.engine, &Limits::default())
+    }
+
+    fn nest(&self) -> Result<Arc<Nest>> {
+        let mut nest = self.nest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((ready, since)) = nest.as_ref()
+            && ready.is_alive()
+            && since.elapsed() < AGE_MAX
+        {
+            return Ok(Arc::clone(ready));
+        }
+        let made = tight_nest(&self.engine)?;
+        *nest = Some((Arc::clone(&made), Instant::now()));
+        Ok(made)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that holds the lock can panic half way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn make(engine: &Engine, nest: &mut Option<(Arc<Nest>, Instant)>) -> crate::error::Result<Shell> {
-    let ready = nest.take().filter(|(nest, since)| nest.is_alive() && since.elapsed() < AGE_MAX);
-    let (ready, since) = match ready {
-        Some(ready) => ready,
-        None => (tight_nest(engine)?, Instant::now()),
-    };
-    let made = ready.shell(engine, &Limits::default());
-    *nest = Some((ready, since));
-    made
 }

@@ -77,7 +77,7 @@ impl Zygote {
     pub(super) fn fork(self: &Arc<Self>, engine: &Engine, session: &Session, wires: Wires) -> Result<Running> {
         let limits = &self.limits;
         let order = order(engine, &Exec { files: Vec::new(), limits: limits.clone(), ..Exec::new(["python3"]) });
-        let (mut running, theirs) = self.nest.shell(engine, limits)?.fill(session, Kind::Join, order, wires, limits)?;
+        let (mut running, theirs) = engine.shell_of(&self.nest, limits)?.fill(session, Kind::Join, order, wires, limits)?;
         let namespaces = nest::namespaces(&running)?;
         let handed = namespaces.iter().chain(&theirs.streams).chain([&theirs.control]).map(AsFd::as_fd).collect::<Vec<_>>();
         let (pid, pidfd) = self.ask(&handed)?;

@@ -7,6 +7,7 @@ mod calls;
 mod images;
 mod isolation;
 mod kernels;
+mod leaks;
 mod limits;
 mod oci;
 mod pool;

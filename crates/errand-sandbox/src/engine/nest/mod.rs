@@ -125,11 +125,12 @@ impl Nest {
         let group = engine.groups.make(limits).map_err(grouping)?;
         let [control, theirs] = socket_pair(libc::SOCK_SEQPACKET).map_err(launch::opening)?;
         let (pid, pidfd) = made(self.ask(serve::SHELL, [0; 3], 0, &[theirs.as_fd()])?)?;
-        let shell = Shell { nest: Arc::clone(self), pid, pidfd, control, theirs, group, limits: limits.clone() };
+        let parts = Parts { nest: Arc::clone(self), pid, pidfd, control, theirs, group, limits: limits.clone() };
         // The host's out-of-memory killer prefers boxes. Raising the score is always allowed; where it is not, nothing is lost.
         let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
-        shell.group.add(pid).map_err(|e| shell.said(grouping(e)))?;
-        Ok(shell)
+        let added = parts.group.add(pid).map_err(|e| parts.said(grouping(e)));
+        let shell = Shell(Some(parts));
+        added.map(|()| shell)
     }
 
     /// Starts a program in the nest's own user namespace; it dies with the nest.
@@ -162,9 +163,12 @@ impl Nest {
     }
 }
 
-/// A box that waits to be somebody's. Dropping it ends it.
+/// A box that waits to be somebody's. Dropping it ends it, and waits until it is gone.
 #[derive(Debug)]
-pub(crate) struct Shell {
+pub(crate) struct Shell(Option<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     nest: Arc<Nest>,
     pid: i32,
     pidfd: OwnedFd,
@@ -176,21 +180,49 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
+    /// True if it is this nest's.
+    pub(crate) fn is_of(&self, nest: &Arc<Nest>) -> bool {
+        self.0.as_ref().is_some_and(|parts| Arc::ptr_eq(&parts.nest, nest))
+    }
+
     /// True while it waits and its nest can give it ids.
     pub(crate) fn is_waiting(&self) -> bool {
-        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        self.nest.is_alive() && matches!(poll(&mut fds, Some(&timespec(Duration::ZERO))), Ok(0))
+        let Some(parts) = &self.0 else { return false };
+        let mut fds = [PollFd::new(&parts.pidfd, PollFlags::IN)];
+        parts.nest.is_alive() && matches!(poll(&mut fds, Some(&timespec(Duration::ZERO))), Ok(0))
     }
 
     /// Makes it the session's, up to where `kind` goes apart. Gives the box's end of the control socket beside.
     pub(crate) fn fill(
-        self,
+        mut self,
         session: &Session,
         kind: Kind,
-        mut order: Order,
+        order: Order,
         wires: Wires,
         limits: &Limits,
     ) -> Result<(Running, Filled)> {
+        let Some(parts) = &self.0 else { return Err(setup(Stage::Start, libc::ESRCH)) };
+        parts.hand_over(session, kind, order, &wires, limits)?;
+        let Some(Parts { nest, pid, pidfd, control, theirs, group, .. }) = self.0.take() else {
+            return Err(setup(Stage::Start, libc::ESRCH));
+        };
+        let Wires { stdin, stdout: [stdout, out], stderr: [stderr, err], .. } = wires;
+        let running = Running::of_nest(nest, (pid, pidfd), [control, stdout, stderr], group);
+        Ok((running, Filled { control: theirs, streams: [stdin, out, err] }))
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let Some(Parts { nest, pid, pidfd, control, theirs, group, .. }) = self.0.take() else { return };
+        // Its groups can be removed only once it is gone, which a running box waits for.
+        let (Ok(out), Ok(err)) = (control.try_clone(), theirs.try_clone()) else { return };
+        drop(Running::of_nest(nest, (pid, pidfd), [control, out, err], group));
+    }
+}
+
+impl Parts {
+    fn hand_over(&self, session: &Session, kind: Kind, mut order: Order, wires: &Wires, limits: &Limits) -> Result<()> {
         let mut tree = super::run::workspace_tree(session)?;
         let switch_ids = self.nest.owner.needs_chown();
         if switch_ids {
@@ -211,11 +243,7 @@ impl Shell {
         let streams = [&file, &wires.stdin, &wires.stdout[1], &wires.stderr[1]].map(AsRawFd::as_raw_fd);
         let fds: Vec<i32> = streams.into_iter().chain((tree.fd >= 0).then_some(tree.fd)).collect();
         sys::send_fds(self.control.as_raw_fd(), &filling, &fds).map_err(|e| self.said(setup(Stage::Start, e)))?;
-        drop(tree);
-        let Shell { nest, pid, pidfd, control, theirs, group, .. } = self;
-        let Wires { stdin, stdout: [stdout, out], stderr: [stderr, err], .. } = wires;
-        let running = Running::of_nest(nest, (pid, pidfd), [control, stdout, stderr], group);
-        Ok((running, Filled { control: theirs, streams: [stdin, out, err] }))
+        Ok(())
     }
 
     /// What init said before it ended tells more than what came of it.
