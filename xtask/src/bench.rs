@@ -86,6 +86,7 @@ fn sandbox(args: &SandboxArgs) -> anyhow::Result<()> {
     let folder = Folder::beside(&programs)?;
     let mut command = std::process::Command::new(&programs.bench);
     command.args(["claims", "--rounds", &args.rounds.to_string(), "--data"]).arg(folder.fresh()?);
+    command.arg("--worker").arg(&programs.errand).args(["--worker-argument", "t0-worker"]);
     let status = command.status().context("cannot start errand-bench")?;
     anyhow::ensure!(status.success(), "the benchmark ended with {status}");
     Ok(())

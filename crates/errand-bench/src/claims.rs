@@ -32,10 +32,10 @@ pub(crate) struct Args {
     /// An empty folder for the sessions.
     #[arg(long)]
     data: PathBuf,
-    /// The program whose first argument `sandbox-script-worker` makes it a worker of tier T0; without it that tier is not measured.
+    /// A program that can be a worker of tier T0; without it that tier is not measured.
     #[arg(long)]
     worker: Option<PathBuf>,
-    /// What leads the program to being a worker.
+    /// What leads it there.
     #[arg(long, default_value = "")]
     worker_argument: String,
 }
@@ -75,6 +75,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
 
         pause(&mut chance);
+        // What the other pool makes anew does not take the processor from this.
+        ensure!(pool.is_filled_within(PATIENCE) && engine.is_ahead_within(PATIENCE), "nothing is made ahead any more");
         let began = Instant::now();
         let mut claimed = empty.claim(&format!("fork-{round}"), Language::Python, &limits)?;
         forked.push(first_output(&mut claimed.kernel)? - began);

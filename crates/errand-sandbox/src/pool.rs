@@ -298,7 +298,7 @@ impl Shared {
     /// A kernel that nobody waits for: of a zygote, where the language and the host have one.
     fn kernel_ahead(&self, spawner: &Arc<Spawner>, session: &Arc<Session>, language: Language) -> Result<Kernel> {
         let zygote = if language == Language::Python { self.nursery.zygote() } else { None };
-        match zygote.and_then(|zygote| self.forked(&zygote, session)) {
+        match zygote.and_then(|zygote| self.forked(&zygote, session, true)) {
             Some(kernel) => Ok(kernel),
             None => self.engine.kernel_by(spawner, session, language, &self.config.limits),
         }
@@ -308,14 +308,14 @@ impl Shared {
     fn kernel_now(&self, session: &Arc<Session>, language: Language, limits: &Limits) -> Result<Kernel> {
         let fits = language == Language::Python && limits == &self.config.limits;
         let zygote = if fits { self.nursery.ready() } else { None };
-        match zygote.and_then(|zygote| self.forked(&zygote, session)) {
+        match zygote.and_then(|zygote| self.forked(&zygote, session, false)) {
             Some(kernel) => Ok(kernel),
             None => self.engine.kernel(session, language, limits),
         }
     }
 
-    fn forked(&self, zygote: &Arc<Zygote>, session: &Arc<Session>) -> Option<Kernel> {
-        let forked = self.engine.kernel_of(zygote, session);
+    fn forked(&self, zygote: &Arc<Zygote>, session: &Arc<Session>, is_parked: bool) -> Option<Kernel> {
+        let forked = self.engine.kernel_of(zygote, session, is_parked);
         let mut state = self.lock();
         match forked {
             Ok(kernel) => {

@@ -88,15 +88,21 @@ impl Engine {
         self.when_ready(running, channel, session, language, limits, keeper)
     }
 
-    /// A kernel whose interpreter is a zygote's child, with the limits of the zygote.
+    /// A kernel whose interpreter is a zygote's child, with the limits of the zygote. One that `is_parked` has time to touch
+    /// all that its first cell needs.
     ///
     /// # Errors
     /// As [`Engine::kernel`]; [`Error::Setup`] also where the child is not as it must be.
-    pub(crate) fn kernel_of(self: &Arc<Self>, zygote: &Arc<Zygote>, session: &Arc<Session>) -> Result<Kernel> {
+    pub(crate) fn kernel_of(
+        self: &Arc<Self>,
+        zygote: &Arc<Zygote>,
+        session: &Arc<Session>,
+        is_parked: bool,
+    ) -> Result<Kernel> {
         let limits = zygote.limits();
         has_room(session, limits)?;
         let (wires, channel) = Wires::with_channel()?;
-        let running = zygote.fork(self, session, wires)?;
+        let running = zygote.fork(self, session, wires, is_parked)?;
         let kernel = self.when_ready(running, channel, session, Language::Python, limits, Keeper::Process)?;
         match kernel.running.as_ref().and_then(|running| running.main.as_ref()) {
             Some(main) => verify::verify(main, session.host_ids()).map(|()| kernel),

@@ -42,7 +42,7 @@ pub fn probe_zygotes(engine: &Arc<Engine>, program: &Path, folder: &Path) -> Res
     let session = Arc::new(Sessions::at(folder)?.create("probe")?);
     let baits = serde_json::to_vec(&Lure::from(place.baits()?)).map_err(std::io::Error::other);
     session.put_file("baits", &baits.map_err(|e| Error::io("writing the baits", "baits", e))?)?;
-    let mut kernel = engine.kernel_of(&zygote, &session)?;
+    let mut kernel = engine.kernel_of(&zygote, &session, true)?;
     let code = format!("import os\nos.execv({0:?}, [{0:?}, 'probe', '/workspace/baits'])", program.to_string_lossy());
     let outcome = kernel.run(Cell::new(code))?;
     if outcome.stdout.kept.is_empty() {

@@ -74,13 +74,19 @@ impl Zygote {
     }
 
     /// A box over the session's workspace whose main process is a child of this; it waits for nothing more.
-    pub(super) fn fork(self: &Arc<Self>, engine: &Engine, session: &Session, wires: Wires) -> Result<Running> {
+    pub(super) fn fork(
+        self: &Arc<Self>,
+        engine: &Engine,
+        session: &Session,
+        wires: Wires,
+        is_parked: bool,
+    ) -> Result<Running> {
         let limits = &self.limits;
         let order = order(engine, &Exec { files: Vec::new(), limits: limits.clone(), ..Exec::new(["python3"]) });
         let (mut running, theirs) = engine.shell_of(&self.nest, limits)?.fill(session, Kind::Join, order, wires, limits)?;
         let namespaces = nest::namespaces(&running)?;
         let handed = namespaces.iter().chain(&theirs.streams).chain([&theirs.control]).map(AsFd::as_fd).collect::<Vec<_>>();
-        let (pid, pidfd) = self.ask(&handed)?;
+        let (pid, pidfd) = self.ask(is_parked, &handed)?;
         running.main = Some(Forked { pid, pidfd, zygote: Arc::clone(self), namespaces: verify::identities(&namespaces)? });
         let _ = std::fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
         running.group.add(pid).map_err(|e| Error::io("putting a box into its control groups", "cgroup", e))?;
@@ -89,10 +95,10 @@ impl Zygote {
         Ok(running)
     }
 
-    fn ask(&self, fds: &[BorrowedFd<'_>]) -> Result<(i32, OwnedFd)> {
+    fn ask(&self, is_parked: bool, fds: &[BorrowedFd<'_>]) -> Result<(i32, OwnedFd)> {
         let fds: Vec<i32> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let socket = self.lock();
-        let answer = sys_ask(&socket, &fds);
+        let answer = sys_ask(&socket, if is_parked { b"park" } else { b"fork" }, &fds);
         // Nobody knows what one says later that has not answered.
         let answer = answer.inspect_err(|_| self.kill())?;
         drop(socket);
@@ -143,8 +149,8 @@ impl Drop for Zygote {
     }
 }
 
-fn sys_ask(socket: &OwnedFd, fds: &[i32]) -> Result<(usize, [u8; 8], Vec<OwnedFd>)> {
-    super::sys::send_fds(socket.as_raw_fd(), b"F", fds).map_err(|errno| setup(Stage::Start, errno))?;
+fn sys_ask(socket: &OwnedFd, what: &[u8; 4], fds: &[i32]) -> Result<(usize, [u8; 8], Vec<OwnedFd>)> {
+    super::sys::send_fds(socket.as_raw_fd(), what, fds).map_err(|errno| setup(Stage::Start, errno))?;
     nest::heard(socket.as_fd(), None)
 }
 

@@ -16,7 +16,7 @@ VALUE_MAX = 16384
 FIGURES_MAX = 20
 
 
-def main():
+def main(is_parked=True):
     runner = socket()
     # A module of its own, so that what cells define can be pickled and found by processes they start.
     module = types.ModuleType("__main__")
@@ -26,7 +26,8 @@ def main():
     sys.path.insert(0, "/workspace")
     os.environ["PYTHONPATH"] = "/workspace"
     sys.argv = [""]
-    warm(names)
+    if is_parked:
+        warm(names)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     say(runner, {"ready": True})
     while (request := hear(runner)) is not None:

@@ -60,7 +60,7 @@ def main():
             if pid == 0:
                 runner.detach()
                 enter(script, fds)
-                begin(driver)
+                begin(driver, asked == b"park")
             pidfd = os.pidfd_open(pid)
             socket.send_fds(runner, [struct.pack("<i", pid)], [pidfd])
             [os.close(fd) for fd in fds[:-1]]
@@ -105,14 +105,14 @@ def enter(script, fds):
                 os._exit(127)
 
 
-def begin(driver):
-    """What is drawn by chance is drawn anew; `random` sees to itself at each fork."""
+def begin(driver, is_parked):
+    """What is parked is made warm; else somebody waits. What is drawn by chance is drawn anew; `random` sees to itself at each fork."""
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()
     status = 1
     try:
-        driver.main()
+        driver.main(is_parked)
         status = 0
     finally:
         # The zygote's way out is not the child's.
