@@ -4,6 +4,7 @@
 //! - [`mod@bench`]: what a durable step costs, beside the least it can cost;
 //! - [`check`]: everything that must hold before a change lands;
 //! - [`edges`]: which crate may depend on which;
+//! - [`fuzz`]: what reads a box's words, fed with hostile ones for longer than the tests do;
 //! - [`python`]: the Python packages that tests speak to Errand with;
 //! - [`real_model`]: runs against a small model that is real, for who asks for it;
 //! - [`sim`]: seeds of the simulation, to search and to replay.
@@ -17,6 +18,7 @@ mod bench;
 mod cargo;
 mod check;
 mod edges;
+mod fuzz;
 mod python;
 mod real_model;
 mod sim;
@@ -39,6 +41,8 @@ enum Command {
     Check(check::Args),
     /// Fail when a crate of the workspace depends on something it must not.
     Edges(edges::Args),
+    /// Feed what reads a box's words with hostile ones.
+    Fuzz(fuzz::Args),
     /// Install the Python packages that tests speak to Errand with.
     Python(python::Args),
     /// Run errands against a small real model on this machine: optional, and no part of `check`.
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Edges(args) => edges::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Python(args) => python::run(&args),
         Command::RealModel(args) => real_model::run(&args),
         Command::Sim(args) => sim::run(&args),

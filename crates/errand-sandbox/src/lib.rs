@@ -30,6 +30,8 @@ mod engine;
 mod entry;
 mod error;
 mod exec;
+#[cfg(all(test, target_os = "linux"))]
+mod fuzz;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "images are made for the boxes of Linux"))]
 mod image;
 #[cfg(target_os = "linux")]

@@ -128,9 +128,9 @@ fn relay(control: std::os::fd::RawFd, status: c_int) {
 
 /// What counts among the messages: the second, for the box's first process writes it when all others are gone; the first, if that
 /// is how the start failed. Anything else the box may have written there itself.
-fn last_word(told: &[u8]) -> Option<Message> {
+pub(crate) fn last_word(told: &[u8]) -> Option<Message> {
     let at = |number: usize| Message::decode(told.get(number * 8..number * 8 + 8)?.try_into().ok()?);
-    let says = |message: &Message| !matches!(message, Message::Started);
+    let says = |message: &Message| matches!(message, Message::Ended(_) | Message::Failed(..));
     at(1).filter(says).or_else(|| at(0).filter(says))
 }
 

@@ -30,6 +30,8 @@ use crate::isolation::Isolation;
 use crate::limits::Limits;
 use crate::report::{Quotas, Report, Strength};
 use crate::session::{Session, owner, paths};
+#[cfg(test)]
+pub(crate) use guard::last_word;
 pub use inside::run_inside_box;
 pub use rehearse::Defence;
 

@@ -128,7 +128,7 @@ fn answers(running: Running) -> Result<Answers> {
     }
 }
 
-fn read(bytes: &[u8]) -> Answers {
+pub(crate) fn read(bytes: &[u8]) -> Answers {
     bytes.chunks_exact(ANSWER_BYTES).filter_map(|chunk| chunk.try_into().ok()).map(inside::decode).collect()
 }
 
@@ -163,7 +163,7 @@ pub(crate) fn listen(running: &Running, patience: Duration, look: &mut dyn FnMut
     }
 }
 
-fn judge(answers: &Answers) -> Vec<Check> {
+pub(crate) fn judge(answers: &Answers) -> Vec<Check> {
     let specs = GROUPS.iter().flat_map(|group| group.iter());
     specs.zip(0u16..).map(|(spec, index)| check(spec, answers.get(&index).copied())).collect()
 }

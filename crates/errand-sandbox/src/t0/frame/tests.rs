@@ -98,3 +98,17 @@ fn any_bytes_are_answered() {
     }
     assert!(whole > 1000, "the search reaches no frames: {whole}");
 }
+
+#[test]
+fn fuzz_frames_of_workers() {
+    let seeds = replies().iter().map(|one| bytes_of(|out| one.write(out))).collect();
+    crate::fuzz::fuzz_bytes("frames of workers", seeds, |mut bytes| {
+        while let Ok(Some((said, length))) = reply(bytes) {
+            proptest::prop_assert!(length >= HEADER_BYTES && length <= bytes.len(), "{length} of {}", bytes.len());
+            // What was read is what would be written for it.
+            proptest::prop_assert_eq!(&bytes_of(|out| said.write(out))[..], &bytes[..length]);
+            bytes = &bytes[length..];
+        }
+        Ok(())
+    });
+}
