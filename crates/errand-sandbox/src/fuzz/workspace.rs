@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::fuzz;
-use crate::{ChunkStore, Limits, Sessions};
+use crate::{ChunkStore, EntryKind, Limits, Sessions};
 
 /// What lies outside and must neither be read nor changed.
 const BAIT: &[u8] = b"what the host keeps for itself";
@@ -168,8 +168,14 @@ fn fuzz_snapshots_of_hostile_workspaces() {
         } else if let Err(error) = &taken {
             prop_assert_eq!(error.code(), "sandbox_workspace_too_large", "{:?}", error);
         }
-        let listed = session.list("", true, 1000);
-        prop_assert!(listed.is_ok(), "{listed:?}");
+        let listed = session.list("", true, 1000).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        for entry in &listed {
+            // Over a link nothing is read and nothing written, wherever it leads.
+            let read = session.read_file(&entry.path, 0, 100).map_or(Vec::new(), |range| range.bytes);
+            prop_assert!(read != BAIT, "{entry:?} was read");
+            let planted = session.put_file(&format!("{}/planted", entry.path), b"x");
+            prop_assert!(planted.is_err() || entry.kind == EntryKind::Folder, "{entry:?} was written through");
+        }
         let found = session.search("keeps for itself", "", 10).map_err(|e| TestCaseError::fail(e.to_string()))?;
         prop_assert!(found.is_empty(), "{found:?}");
         sessions.destroy(session).map_err(|e| TestCaseError::fail(e.to_string()))?;
