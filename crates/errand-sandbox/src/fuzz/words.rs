@@ -8,7 +8,7 @@ use crate::engine::probe::{self, inside};
 use crate::image::ImageLock;
 use crate::kernel::Language;
 use crate::kernel::wire::{self, Reply};
-use crate::snapshot::{Manifest, Node};
+use crate::snapshot::{Chunk, Manifest, Node};
 
 fn framed(body: &str) -> Vec<u8> {
     [&(body.len() as u32).to_le_bytes(), body.as_bytes()].concat()
@@ -116,17 +116,16 @@ fn fuzz_answers_of_the_probe() {
 
 #[test]
 fn fuzz_manifests() {
-    let hash = "0123456789abcdef".repeat(4);
-    let file = |size, chunks: &[&String]| Node::File {
-        size,
+    let file = |bytes: &[u32]| Node::File {
+        size: bytes.iter().copied().map(u64::from).sum(),
         executable: false,
-        chunks: chunks.iter().map(|one| (*one).clone()).collect(),
+        chunks: bytes.iter().map(|bytes| Chunk { hash: [0xab; 32], bytes: *bytes }).collect(),
     };
     let manifest = Manifest {
         entries: [
             ("a folder".to_owned(), Node::Folder),
-            ("a folder/b.txt".to_owned(), file(7, &[&hash])),
-            ("empty".to_owned(), file(0, &[])),
+            ("a folder/b.txt".to_owned(), file(&[7, 5])),
+            ("empty".to_owned(), file(&[])),
             ("link".to_owned(), Node::Link { target: "../../etc/passwd".to_owned() }),
         ]
         .into(),
