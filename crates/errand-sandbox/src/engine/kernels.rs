@@ -132,7 +132,8 @@ impl Engine {
             exit: None,
             _keeper: keeper,
         };
-        let attended = kernel.attend(None, Vec::new(), READY, None, None)?;
+        let first = Attending { cell: None, request: Vec::new(), wall: READY, output_bytes: limits.output_bytes };
+        let attended = kernel.attend(first, None, None)?;
         match attended.reply {
             Some(Reply::Ready) => Ok(kernel),
             _ => Err(Error::KernelLost {
@@ -203,7 +204,9 @@ impl Kernel {
             return Ok(CellOutcome { end, value: None, files: Vec::new(), stdout: none(), stderr: none(), wall });
         }
         let wall = cell.wall.unwrap_or(self.limits.wall).min(self.limits.wall);
-        let attended = match self.attend(Some(self.cells), request, wall, cell.on_output, cell.cancel.as_ref()) {
+        let output_bytes = cell.output_bytes.unwrap_or(self.limits.output_bytes).min(self.limits.output_bytes);
+        let attending = Attending { cell: Some(self.cells), request, wall, output_bytes };
+        let attended = match self.attend(attending, cell.on_output, cell.cancel.as_ref()) {
             Ok(attended) => attended,
             Err(error) => {
                 // Nobody knows how much of the request was read.
@@ -228,15 +231,14 @@ impl Kernel {
     /// Sends `request` and attends to the box until the driver has answered or is gone.
     fn attend(
         &mut self,
-        cell: Option<u64>,
-        request: Vec<u8>,
-        wall: Duration,
+        attending: Attending,
         on_output: Option<OnOutput>,
         cancel: Option<&CancelToken>,
     ) -> Result<Attended> {
+        let Attending { cell, request, wall, output_bytes } = attending;
         let Some(running) = &self.running else { return Err(Error::KernelGone { language: self.language.name() }) };
         let (session, limits) = (&*self.session, &self.limits);
-        let sink = |stream| Sink::new(session, stream, limits.output_bytes, limits.output_file_bytes);
+        let sink = |stream| Sink::new(session, stream, output_bytes, limits.output_file_bytes);
         let mut turn = Turn {
             running,
             channel: &self.channel,
@@ -319,6 +321,15 @@ fn told(exit: Exit) -> String {
         Exit::OverQuota => "the workspace is full".to_owned(),
         Exit::Cancelled => "cancelled".to_owned(),
     }
+}
+
+/// What is attended to.
+struct Attending {
+    /// The number of the cell; none before the first.
+    cell: Option<u64>,
+    request: Vec<u8>,
+    wall: Duration,
+    output_bytes: u64,
 }
 
 /// What came of attending.

@@ -3,6 +3,7 @@
 Descriptor 0 is a socket to the runner: each way a length of four bytes, the least first, and so many bytes of JSON.
 """
 import ast
+import importlib
 import json
 import linecache
 import os
@@ -90,6 +91,7 @@ def plain(value):
 def run(code, cell, names):
     name = f"<cell {cell}>"
     reply = {"ok": True}
+    forget_changed()
     try:
         # Only a cell is interrupted.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -111,6 +113,34 @@ def run(code, cell, names):
         told(error, name)
         reply = {"ok": False, "error": traceback.format_exception_only(type(error), error)[-1].strip()[:1000]}
     return reply
+
+
+loaded = {}
+
+
+def forget_changed():
+    """Modules of the workspace are read once more if one of them was changed since it was imported."""
+    importlib.invalidate_caches()
+    own = {}
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str) and path.startswith("/workspace/"):
+            own[name] = stamp(path)
+    changed = any(loaded.get(name, now) != now for name, now in own.items())
+    loaded.clear()
+    if changed:
+        for name in own:
+            del sys.modules[name]
+    else:
+        loaded.update(own)
+
+
+def stamp(path):
+    try:
+        found = os.stat(path)
+        return found.st_mtime_ns, found.st_size
+    except OSError:
+        return None
 
 
 def restore():

@@ -72,6 +72,8 @@ pub struct Cell {
     pub code: String,
     /// Wall time; the kernel's own limits bound all else. None is the limit of the kernel.
     pub wall: Option<Duration>,
+    /// Bytes kept of each stream, in place of the kernel's own limit; the rest goes to a file.
+    pub output_bytes: Option<u64>,
     /// Live output.
     pub on_output: Option<OnOutput>,
     /// Stops the cell, and the kernel with it, from another thread.
@@ -81,7 +83,7 @@ pub struct Cell {
 impl Cell {
     /// A cell that may take as long as the kernel's limits say.
     pub fn new(code: impl Into<String>) -> Cell {
-        Cell { code: code.into(), wall: None, on_output: None, cancel: None }
+        Cell { code: code.into(), wall: None, output_bytes: None, on_output: None, cancel: None }
     }
 }
 

@@ -77,6 +77,9 @@ fn an_error_ends_the_cell_and_not_the_kernel() {
         (Language::Node, "throw new TypeError('no')", "TypeError: no", "1"),
         (Language::Node, "let a = ;", "SyntaxError: Unexpected token ';'", "1"),
         (Language::Shell, "false", "exit status 1", "true"),
+        (Language::Shell, "exit 3", "exit status 3", "true"),
+        (Language::Shell, "set -e; false; true", "exit status 1", "false; true"),
+        (Language::Shell, "set -u; echo $nothing; true", "exit status 1", "echo $nothing"),
     ] {
         let Some((_session, mut kernel, _root)) = kernel(language) else { continue };
         let outcome = run(&mut kernel, broken);
@@ -101,7 +104,7 @@ fn a_cell_out_of_time_is_interrupted_and_the_kernel_lives() {
         (Language::Python, "x = 7", "import time; time.sleep(600)", "x"),
         (Language::Node, "var x = 7", "for (;;) {}", "x"),
         (Language::Node, "var x = 7", "await new Promise(() => setInterval(() => {}, 1000))", "x"),
-        (Language::Shell, "x=7", "sleep 600", "[ $x = 7 ]"),
+        (Language::Shell, "x=7", "sleep 600; sleep 600", "[ $x = 7 ]"),
     ] {
         let Some((_session, mut kernel, _root)) = kernel(language) else { continue };
         run(&mut kernel, keeps);
@@ -132,7 +135,7 @@ fn a_kernel_can_be_lost_in_many_ways_and_says_which() {
         (Language::Python, "import os; os.kill(os.getpid(), 9)", vec![Exit::Signal(9)]),
         (Language::Python, "x = bytearray(600 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1", vec![Exit::OutOfMemory]),
         (Language::Node, "process.exit(4)", vec![Exit::Code(4)]),
-        (Language::Shell, "exit 3", vec![Exit::Code(3)]),
+        (Language::Shell, "exec sh -c 'exit 3'", vec![Exit::Code(3)]),
     ] {
         let Some((session, mut kernel, _root)) = kernel_with(language, &small) else { continue };
         session.put_file("kept.txt", b"kept").unwrap();
@@ -214,7 +217,7 @@ fn what_is_no_text_costs_no_kernel() {
 fn usual_scripts_cost_no_shell() {
     let Some((_session, mut kernel, _root)) = kernel(Language::Shell) else { return };
     for (code, fails) in [
-        ("set -euo pipefail\nfalse\ntrue", false),
+        ("set -euo pipefail\nfalse\ntrue", true),
         ("set +euo pipefail; break", false),
         ("continue", false),
         ("for i in 1 2; do break; done; declare -A seen; seen[a]=1", false),
@@ -316,4 +319,60 @@ fn files_of_the_workspace_are_those_of_the_cells() {
     assert_eq!(session.read_file("out.txt", 0, 10).unwrap().bytes, b"done");
     session.put_file("mine.py", b"answer = 42").unwrap();
     assert_eq!(run(&mut kernel, "import mine; mine.answer").value.as_deref(), Some("42"));
+}
+
+#[test]
+fn a_shell_that_ends_early_keeps_all_that_was_defined() {
+    let Some((_session, mut kernel, _root)) = kernel(Language::Shell) else { return };
+    let defines = "list=(a 'b c' $'d\\ne'); declare -A map; map[k]=v; f() { echo f $1; }; export E=9; cd /tmp; exit 5";
+    assert_eq!(failed(&run(&mut kernel, defines)), "exit status 5");
+    let asks = "echo \"${list[1]}|${list[2]}|${map[k]}|$(f 1)|$PWD|$(sh -c 'echo $E')\"";
+    assert_eq!(run(&mut kernel, asks).stdout.text(), "b c|d\ne|v|f 1|/tmp|9\n");
+    // What a script had to do at its end is done then.
+    let outcome = run(&mut kernel, "trap 'echo at the end' EXIT; echo first");
+    assert_eq!((outcome.stdout.text().as_str(), outcome.end), ("first\nat the end\n", CellEnd::Done));
+    let long = format!("# {}\necho long", "x".repeat(150_000));
+    assert_eq!(run(&mut kernel, &long).stdout.text(), "long\n");
+    assert!(run(&mut kernel, "true\nnot-there").stderr.text().contains("line 2: not-there"));
+}
+
+#[test]
+fn programs_written_as_a_whole_can_follow_each_other_in_node() {
+    let Some((session, mut kernel, _root)) = kernel(Language::Node) else { return };
+    session.put_file("lib.mjs", b"export const twice = (x) => 2 * x; export default 'own';").unwrap();
+    session.put_file("old.cjs", b"exports.name = 'old';").unwrap();
+    let whole = "import fs, { existsSync as there } from 'node:fs';\nimport own, {\n  twice,\n} from './lib.mjs';\n\
+                 import * as all from \"./lib.mjs\";\nconst { sep } = await import('node:path');\nclass A {}\n\
+                 const kept = `\nimport x from 'y'; import('z')`;\n\
+                 console.log(twice(4), own, all.default, there === fs.existsSync, sep, require('./old.cjs').name, kept);";
+    for _ in 0..2 {
+        let outcome = run(&mut kernel, whole);
+        assert_eq!((outcome.stdout.text().as_str(), outcome.stderr.text().as_str()), ("8 own own true / old \nimport x from 'y'; import('z')\n", ""));
+    }
+    session.put_file("lib.mjs", b"export const twice = (x) => 20 * x;").unwrap();
+    session.put_file("old.cjs", b"exports.name = 'newer';").unwrap();
+    let changed = run(&mut kernel, "import { twice } from './lib.mjs'; [twice(1), require('./old.cjs').name].join()");
+    assert_eq!(changed.value.as_deref(), Some("\"20,newer\""));
+    let outcome = run(&mut kernel, "1;\nimport { a } from 'left-pad-that-is-not-there';");
+    assert!(failed(&outcome).contains("left-pad-that-is-not-there"), "{:?}", outcome.end);
+}
+
+#[test]
+fn a_module_that_was_changed_is_read_once_more() {
+    let Some((session, mut kernel, _root)) = kernel(Language::Python) else { return };
+    session.put_file("base.py", b"value = 1").unwrap();
+    session.put_file("mine.py", b"from base import value").unwrap();
+    assert_eq!(run(&mut kernel, "import mine; mine.value").value.as_deref(), Some("1"));
+    assert_eq!(run(&mut kernel, "same = mine\nimport mine\nmine is same").value.as_deref(), Some("True"));
+    session.put_file("base.py", b"value = 1 + 1").unwrap();
+    assert_eq!(run(&mut kernel, "import mine; mine.value").value.as_deref(), Some("2"));
+}
+
+#[test]
+fn a_cell_can_keep_less_output_than_its_kernel() {
+    let Some((session, mut kernel, _root)) = kernel(Language::Shell) else { return };
+    let outcome = kernel.run(Cell { output_bytes: Some(10), ..Cell::new("seq 100") }).unwrap();
+    assert_eq!(outcome.stdout.kept, b"1\n2\n3\n4\n5\n");
+    let file = outcome.stdout.file.unwrap();
+    assert_eq!(session.read_file(&file, 0, 1000).unwrap().bytes.len() as u64, outcome.stdout.total_bytes);
 }
