@@ -143,6 +143,22 @@ impl RunLog {
         Some(Call { born: record.run, id, tool: &requested.name, arguments: edited.unwrap_or(&requested.arguments) })
     }
 
+    /// True if the conversation may hold a call of the same tool before this one: one in an earlier record, or in a run
+    /// before this one. Calls of the same reply do not count: they are made at the same time.
+    pub fn has_called_before(&self, id: CallId) -> bool {
+        let name = |id: CallId| match &self.record(id.record)?.event {
+            Event::ModelReplied(replied) => replied.reply.calls.get(id.index as usize).map(|call| call.name.as_str()),
+            _ => None,
+        };
+        let Some(name) = name(id) else { return self.started().history.is_some() };
+        let called = |sealed: &Sealed| match &sealed.record.event {
+            Event::ModelReplied(replied) => replied.reply.calls.iter().any(|call| call.name == name),
+            _ => false,
+        };
+        let earlier = self.records.iter().take_while(|sealed| sealed.record.number < id.record);
+        self.started().history.is_some() || earlier.into_iter().any(called)
+    }
+
     /// The arguments that a person gave a call in place of the model's.
     pub(crate) fn edited_arguments(&self, id: CallId) -> Option<&str> {
         self.turn(id).iter().rev().find_map(|sealed| match &sealed.record.event {

@@ -44,11 +44,93 @@ pub enum Engine {}
 pub enum Kernel {}
 
 impl Kernel {
+    /// What it speaks.
+    pub fn language(&self) -> Language {
+        match *self {}
+    }
+
+    /// The session whose workspace it has.
+    pub fn session(&self) -> &Arc<Session> {
+        match *self {}
+    }
+
+    /// True while it waits for a cell and its box stands.
+    pub fn is_waiting(&self) -> bool {
+        match *self {}
+    }
+
+    /// True until it is lost.
+    pub fn is_alive(&self) -> bool {
+        match *self {}
+    }
+
     /// Runs a cell.
     ///
     /// # Errors
     /// See the Linux version.
     pub fn run(&mut self, _: Cell) -> Result<CellOutcome> {
+        match *self {}
+    }
+}
+
+/// What a pool keeps ready.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// Kernels of these languages.
+    pub languages: Vec<Language>,
+    /// At least and at most so many of each.
+    pub parked: std::ops::RangeInclusive<usize>,
+    /// What their boxes may use.
+    pub limits: Limits,
+}
+
+/// A kernel over a new session.
+#[derive(Debug)]
+pub struct Claimed {
+    /// It, with its session.
+    pub kernel: Kernel,
+    /// False where it had to be made first.
+    pub was_ready: bool,
+}
+
+/// How a pool stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Kernels that wait.
+    pub parked: usize,
+    /// Claims so far.
+    pub claims: u64,
+    /// Claims among them that found nothing ready.
+    pub misses: u64,
+    /// Kernels that could not be made ahead.
+    pub failures: u64,
+    /// Why the last of them could not.
+    pub last_failure: Option<String>,
+}
+
+/// Kernels made ahead, on Linux.
+#[derive(Debug)]
+pub enum Pool {}
+
+impl Pool {
+    /// Never starts here.
+    ///
+    /// # Errors
+    /// [`Error::TierUnavailable`], always.
+    pub fn start(_: Arc<Engine>, _: Arc<Sessions>, _: PoolConfig) -> Result<Pool> {
+        Err(absent())
+    }
+
+    /// How it stands.
+    pub fn stats(&self) -> PoolStats {
+        match *self {}
+    }
+
+    /// A kernel over a new session.
+    ///
+    /// # Errors
+    /// See the Linux version.
+    pub fn claim(&self, _: &str, _: Language, _: &Limits) -> Result<Claimed> {
         match *self {}
     }
 }
@@ -136,6 +218,28 @@ impl Image {
 
     /// Its folder on the host.
     pub fn path(&self) -> &Path {
+        match *self {}
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl crate::Isolation for Engine {
+    fn report(&self) -> &Report {
+        match *self {}
+    }
+
+    fn run(&self, _: &Session, _: Exec) -> Result<ExecOutcome> {
+        match *self {}
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl crate::Isolation for OciEngine {
+    fn report(&self) -> &Report {
+        match *self {}
+    }
+
+    fn run(&self, _: &Session, _: Exec) -> Result<ExecOutcome> {
         match *self {}
     }
 }

@@ -3,10 +3,10 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::Session;
 use crate::error::{Error, Result, Tier};
 use crate::exec::{Exec, ExecOutcome};
 use crate::report::{Report, Strength};
-use crate::session::Session;
 
 /// A tier that is ready: its probe passed on this host.
 pub trait Isolation: Debug + Send + Sync {

@@ -34,7 +34,6 @@ mod exec;
 mod fuzz;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "images are made for the boxes of Linux"))]
 mod image;
-#[cfg(target_os = "linux")]
 mod isolation;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "boxes of namespaces need Linux"))]
 mod kernel;
@@ -55,7 +54,8 @@ pub mod t0;
 
 #[cfg(not(target_os = "linux"))]
 pub use absent::{
-    Engine, Image, Images, Kernel, OciEngine, Session, SessionOptions, Sessions, VolumeSize, run_inside_box, try_volume,
+    Claimed, Engine, Image, Images, Kernel, OciEngine, Pool, PoolConfig, PoolStats, Session, SessionOptions, Sessions,
+    VolumeSize, run_inside_box, try_volume,
 };
 pub use config::{EngineConfig, Inside, Interpreter, OciConfig, RuntimeKind};
 #[cfg(target_os = "linux")]
@@ -68,7 +68,6 @@ pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output,
 pub use image::{IMAGE_DIR, ImageLock, ImageProgress, ImageRecord, ImagesConfig};
 #[cfg(target_os = "linux")]
 pub use image::{Image, Images};
-#[cfg(target_os = "linux")]
 pub use isolation::{Isolation, Tiers};
 pub use kernel::{Cell, CellEnd, CellOutcome, Language};
 pub use limits::Limits;

@@ -100,6 +100,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// The report of a tier that did not start, and why.
+    pub fn refused(tier: Tier, reasons: Vec<String>) -> Report {
+        Report::unavailable(tier, reasons, Vec::new(), 0)
+    }
+
     /// A report that says a tier is not there, and why.
     pub(crate) fn unavailable(tier: Tier, reasons: Vec<String>, checks: Vec<Check>, elapsed_ms: u64) -> Report {
         Report { tier, available: false, reasons, quotas: Quotas::absent(), checks, elapsed_ms }

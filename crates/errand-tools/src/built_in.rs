@@ -41,7 +41,10 @@ impl Execute for BuiltIn {
                 Ok(text) => Outcome::Ok { text },
                 Err(error) => Outcome::error(error.code(), error.to_string()),
             }),
-            Request::Program(program) => work.in_workspace(move |desk| program.run(desk, bounds)).await,
+            Request::Program(program) => {
+                let language = program.language();
+                work.in_workspace_with(language, move |desk| program.run(desk, bounds)).await
+            }
             Request::Files(request) => work.in_workspace(move |desk| request.run(desk, bounds.observation_bytes)).await,
             Request::Chart(chart) => work.in_workspace(move |desk| draw(&chart, desk)).await,
             Request::Fetch(fetch) => fetch.run(&work).await,

@@ -1,12 +1,15 @@
 //! The tools `python`, `node` and `shell`: programs in a box over the workspace.
 
 use crate::text;
-use crate::workspace::{Desk, Error, OWN_FOLDER};
+use crate::workspace::{Chosen, Desk, Error, OWN_FOLDER};
 use errand_core::Outcome;
 use errand_engine::ports::ToolReply;
-use errand_sandbox::{Change, ChangeKind, Engine, Exec, ExecOutcome, Exit, Output, Session};
+use errand_sandbox::{
+    Cell, CellEnd, CellOutcome, Change, ChangeKind, Exec, ExecOutcome, Exit, Isolation, Language, Output, Session, Tier,
+};
 use serde::Deserialize;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time kept back from a call's own for restoring and keeping the workspace.
@@ -24,6 +27,8 @@ const FRAME_BYTES: usize = 1024;
 pub(crate) struct Python {
     code: String,
     #[serde(default)]
+    fresh: bool,
+    #[serde(default)]
     files: Vec<TextFile>,
 }
 
@@ -40,6 +45,8 @@ struct TextFile {
 pub(crate) struct Node {
     code: String,
     #[serde(default)]
+    fresh: bool,
+    #[serde(default)]
     files: Vec<TextFile>,
 }
 
@@ -48,35 +55,67 @@ pub(crate) struct Node {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Shell {
     script: String,
+    #[serde(default)]
+    fresh: bool,
 }
 
-/// A program to run, made from either.
+/// A program to run.
 pub(crate) struct Program {
-    exec: Exec,
+    what: What,
     files: Vec<TextFile>,
 }
 
+/// What is run, and where what it defines goes.
+enum What {
+    /// On the kernel of the run, where the tier has kernels.
+    Cell { language: Language, code: String, fresh: bool },
+    /// In a box of its own.
+    Exec(Box<Exec>),
+}
+
 impl From<Python> for Program {
-    fn from(python: Python) -> Self {
-        Self { exec: Exec::python(python.code), files: python.files }
+    fn from(Python { code, fresh, files }: Python) -> Self {
+        Self { what: What::Cell { language: Language::Python, code, fresh }, files }
     }
 }
 
 impl From<Node> for Program {
-    fn from(node: Node) -> Self {
-        Self { exec: Exec::node(node.code), files: node.files }
+    fn from(Node { code, fresh, files }: Node) -> Self {
+        Self { what: What::Cell { language: Language::Node, code, fresh }, files }
     }
 }
 
 impl From<Shell> for Program {
-    fn from(shell: Shell) -> Self {
-        Self { exec: Exec::shell(shell.script), files: Vec::new() }
+    fn from(Shell { script, fresh }: Shell) -> Self {
+        Self { what: What::Cell { language: Language::Shell, code: script, fresh }, files: Vec::new() }
     }
 }
 
 impl From<Exec> for Program {
     fn from(exec: Exec) -> Self {
-        Self { exec, files: Vec::new() }
+        Self { what: What::Exec(Box::new(exec)), files: Vec::new() }
+    }
+}
+
+impl What {
+    /// The program that a box takes for it.
+    fn interpreter(&self) -> &str {
+        match self {
+            What::Cell { language: Language::Python, .. } => "python3",
+            What::Cell { language: Language::Node, .. } => "node",
+            What::Cell { language: Language::Shell, .. } => "bash",
+            What::Exec(exec) => exec.argv.first().map(String::as_str).unwrap_or_default(),
+        }
+    }
+
+    /// As a program of its own.
+    fn into_exec(self) -> Exec {
+        match self {
+            What::Cell { language: Language::Python, code, .. } => Exec::python(code),
+            What::Cell { language: Language::Node, code, .. } => Exec::node(code),
+            What::Cell { language: Language::Shell, code, .. } => Exec::shell(code),
+            What::Exec(exec) => *exec,
+        }
     }
 }
 
@@ -87,9 +126,19 @@ pub(crate) struct Bounds {
     pub(crate) time: Duration,
     /// Most that is shown, in bytes.
     pub(crate) observation_bytes: usize,
+    /// The model may count on what an earlier call of this tool defined.
+    pub(crate) has_called_before: bool,
 }
 
 impl Program {
+    /// The kernel that it is going to use.
+    pub(crate) fn language(&self) -> Option<Language> {
+        match &self.what {
+            What::Cell { language, .. } => Some(*language),
+            What::Exec(_) => None,
+        }
+    }
+
     /// Runs it in a box and keeps what it leaves in the workspace.
     pub(crate) fn run(self, desk: &mut Desk<'_>, bounds: Bounds) -> ToolReply {
         match self.attempt(desk, bounds) {
@@ -98,33 +147,158 @@ impl Program {
         }
     }
 
-    /// A box sees the programs of this host; without the one it takes there is nothing to begin.
-    fn has_interpreter(&self, engine: &Engine) -> Result<(), Error> {
-        let wanted = self.exec.argv.first().map(String::as_str).unwrap_or_default();
-        let found = engine.interpreters().iter().map(|one| one.name.as_str());
-        missing(wanted, found).map_or(Ok(()), |install| Err(Error::InterpreterMissing { name: wanted.to_owned(), install }))
-    }
-
     fn attempt(self, desk: &mut Desk<'_>, bounds: Bounds) -> Result<ToolReply, Error> {
-        self.has_interpreter(desk.engine()?)?;
+        let Self { what, files } = self;
+        let is_script = matches!(what, What::Cell { language: Language::Python, .. });
+        let each = match desk.choose(Tier::T0, is_script)? {
+            Chosen::Namespaces(_) => None,
+            Chosen::Each(tier) => Some(Arc::clone(tier)),
+        };
+        let tier = each.as_ref().map_or(Tier::T1, |tier| tier.report().tier);
+        has_interpreter(desk, tier, &what)?;
         let wall = bounds.time.saturating_sub(RESERVE);
         if wall < LEAST {
             return Err(Error::NoTimeLeft);
         }
         let session = desk.session_to_change();
-        for file in &self.files {
+        for file in &files {
             session.put_file(&file.path, file.text.as_bytes())?;
         }
-        let share = bounds.observation_bytes.saturating_sub(FRAME_BYTES) / 2;
-        let mut exec = self.exec;
-        exec.limits.wall = wall;
-        exec.limits.output_bytes = share as u64;
-        exec.cancel = Some(desk.cancel.clone());
-        let done = desk.engine()?.run(desk.session(), exec)?;
-        let streams = Streams::read(&done, desk.session(), share);
+        let room = Room::of(bounds.observation_bytes);
+        let told = match (what, each) {
+            (What::Cell { language, code, fresh }, None) => on_kernel(desk, language, code, fresh, wall, room, bounds)?,
+            (What::Exec(exec), None) => in_box(desk, None, *exec, wall, room)?,
+            (what, Some(tier)) => in_box(desk, Some(&*tier), what.into_exec(), wall, room)?,
+        };
         let kept = desk.keep();
-        Ok(reply(&done, &streams, kept, bounds.observation_bytes))
+        Ok(reply(told, kept, bounds.observation_bytes))
     }
+}
+
+/// A box sees the programs of this host; without the one it takes there is nothing to begin.
+fn has_interpreter(desk: &Desk<'_>, tier: Tier, what: &What) -> Result<(), Error> {
+    if tier == Tier::T0 {
+        return Ok(());
+    }
+    let wanted = what.interpreter();
+    let found = desk.interpreters(tier).iter().map(|one| one.name.as_str());
+    missing(wanted, found).map_or(Ok(()), |install| Err(Error::InterpreterMissing { name: wanted.to_owned(), install }))
+}
+
+/// How much of what came is shown, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// Of each stream, and what the other leaves over.
+    stream: usize,
+    /// Of the value of the last line.
+    value: usize,
+}
+
+impl Room {
+    fn of(observation_bytes: usize) -> Self {
+        let value = observation_bytes / 8;
+        Self { stream: observation_bytes.saturating_sub(FRAME_BYTES + value) / 2, value }
+    }
+}
+
+/// Runs a cell on the kernel of the run.
+fn on_kernel(
+    desk: &mut Desk<'_>,
+    language: Language,
+    code: String,
+    fresh: bool,
+    wall: Duration,
+    room: Room,
+    bounds: Bounds,
+) -> Result<Told, Error> {
+    let is_new = desk.kernel(language, fresh)?;
+    let was_told = is_new && desk.was_told(language);
+    let cell = Cell {
+        wall: Some(wall),
+        output_bytes: Some(room.stream as u64),
+        cancel: Some(desk.cancel.clone()),
+        ..Cell::new(code)
+    };
+    let done = desk.run(language, cell)?;
+    let mut notes = String::new();
+    if is_new && bounds.has_called_before && !fresh && !was_told {
+        let _ = writeln!(notes, "{}", forgotten(language));
+    }
+    if matches!(done.end, CellEnd::Lost { .. }) && !desk.cancel.is_cancelled() {
+        desk.tell(language);
+        let _ =
+            writeln!(notes, "with this call the {} ended, and what was defined in it is gone; files stay", kind(language));
+    }
+    let (code, status) = ending_of_cell(&done);
+    let mut text = streams(&done.stdout, &done.stderr, desk.session(), room.stream, done.value.is_none());
+    if let Some(value) = &done.value {
+        let _ = writeln!(text, "value: {}", text::bounded(value, room.value, ""));
+    }
+    if !done.files.is_empty() {
+        let _ = writeln!(text, "results as files: {}", text::bounded(&done.files.join(", "), FRAME_BYTES / 4, ""));
+    }
+    Ok(Told { code, text: format!("{status}\n{notes}{text}"), wall: done.wall })
+}
+
+fn kind(language: Language) -> &'static str {
+    match language {
+        Language::Python | Language::Node => "interpreter",
+        Language::Shell => "shell",
+    }
+}
+
+/// What the model has to know where a call finds nothing of those before it.
+fn forgotten(language: Language) -> &'static str {
+    match language {
+        Language::Python | Language::Node => {
+            "this is a new interpreter: variables, functions and imports of earlier calls are gone; files are there"
+        }
+        Language::Shell => {
+            "this is a new shell: variables, functions and the folder of earlier calls are gone; files are there"
+        }
+    }
+}
+
+/// Runs a program in a box of its own.
+fn in_box(
+    desk: &mut Desk<'_>,
+    tier: Option<&dyn Isolation>,
+    mut exec: Exec,
+    wall: Duration,
+    room: Room,
+) -> Result<Told, Error> {
+    exec.limits.wall = wall;
+    exec.limits.output_bytes = room.stream as u64;
+    exec.cancel = Some(desk.cancel.clone());
+    let done = match (tier, desk.choose(Tier::T0, false)) {
+        (Some(tier), _) => tier.run(desk.session(), exec)?,
+        (None, chosen) => match chosen? {
+            Chosen::Namespaces(engine) => engine.run(desk.session(), exec)?,
+            Chosen::Each(tier) => tier.run(desk.session(), exec)?,
+        },
+    };
+    let (code, status) = ending(&done);
+    let note = tier.map_or("", |tier| own_box(tier.report().tier));
+    let text = streams(&done.stdout, &done.stderr, desk.session(), room.stream, true);
+    Ok(Told { code, text: format!("{status}\n{note}{text}"), wall: done.wall })
+}
+
+/// What a model has to know of a tier where each call is for itself.
+fn own_box(tier: Tier) -> &'static str {
+    match tier {
+        Tier::T0 => {
+            "tier t0: this ran in Monty, a small Python of its own without files, packages and classes; nothing stays between calls\n"
+        }
+        Tier::T1 | Tier::T2 => "tier t2: each call has a box of its own, so variables do not stay between calls; files do\n",
+    }
+}
+
+/// What came of a program, as it is shown.
+struct Told {
+    /// None if it did well.
+    code: Option<&'static str>,
+    text: String,
+    wall: Duration,
 }
 
 /// What to install if the interpreter is not among those found.
@@ -141,13 +315,11 @@ fn missing<'a>(wanted: &str, mut found: impl Iterator<Item = &'a str>) -> Option
 }
 
 fn reply(
-    done: &ExecOutcome,
-    streams: &Streams,
+    told: Told,
     kept: Result<(Option<errand_core::Snapshot>, Vec<Change>), Error>,
     observation_bytes: usize,
 ) -> ToolReply {
-    let (code, status) = ending(done);
-    let mut shown = format!("{status}\n{}", streams.text);
+    let Told { code, text: mut shown, wall } = told;
     let (workspace, code) = match kept {
         Ok((workspace, changes)) => {
             shown.push_str(&changed(&changes));
@@ -167,14 +339,42 @@ fn reply(
         None => Outcome::Ok { text: shown },
         Some(code) => Outcome::error(code, shown),
     };
-    let sandbox_ms = u64::try_from(done.wall.as_millis()).unwrap_or(u64::MAX);
+    let sandbox_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
     ToolReply { outcome, workspace, sandbox_ms, ..ToolReply::free(Outcome::Ok { text: String::new() }) }
+}
+
+/// The same of a cell: with the exit code that its code would have had as a program.
+fn ending_of_cell(done: &CellOutcome) -> (Option<&'static str>, String) {
+    let exit = match &done.end {
+        CellEnd::Done => Exit::Code(0),
+        CellEnd::Failed { error } => Exit::Code(status_of(error)),
+        CellEnd::Lost { exit } => *exit,
+        CellEnd::Interrupted => {
+            let after = done.wall.as_secs_f64();
+            let line = format!(
+                "interrupted after {after:.1} s, when its time was up: do less in one call, and keep what is done in files; \
+                 variables are there still"
+            );
+            return (Some("timed_out"), line);
+        }
+    };
+    ended(exit, done.wall)
+}
+
+/// `exit status 3` of a shell, `SystemExit: 3` of Python; any other error is 1.
+fn status_of(error: &str) -> i32 {
+    let number = error.strip_prefix("exit status ").or_else(|| error.strip_prefix("SystemExit: "));
+    number.and_then(|number| number.parse().ok()).unwrap_or(1)
 }
 
 /// The error's code (none if the program succeeded) and the line that tells how it ended.
 fn ending(done: &ExecOutcome) -> (Option<&'static str>, String) {
-    let after = format!("after {:.1} s", done.wall.as_secs_f64());
-    match done.exit {
+    ended(done.exit, done.wall)
+}
+
+fn ended(exit: Exit, wall: Duration) -> (Option<&'static str>, String) {
+    let after = format!("after {:.1} s", wall.as_secs_f64());
+    match exit {
         Exit::Code(0) => (None, format!("exit code 0 {after}")),
         Exit::Code(code) => (Some("non_zero_exit"), format!("exit code {code} {after}")),
         Exit::Signal(signal) => (Some("killed_by_signal"), format!("killed by signal {signal} {after}")),
@@ -193,29 +393,20 @@ fn ending(done: &ExecOutcome) -> (Option<&'static str>, String) {
     }
 }
 
-/// The two streams as they are shown.
-struct Streams {
-    text: String,
-}
-
-impl Streams {
-    /// Each stream gets `share` bytes, and what the other leaves over.
-    fn read(done: &ExecOutcome, session: &Session, share: usize) -> Self {
-        let spare = |other: &Output| share.saturating_sub(other.kept.len());
-        let mut text = String::new();
-        for (name, stream, room) in
-            [("stdout", &done.stdout, share + spare(&done.stderr)), ("stderr", &done.stderr, share + spare(&done.stdout))]
-        {
-            if stream.total_bytes > 0 {
-                let shown = stream_text(stream, session, room);
-                let _ = writeln!(text, "{name}:\n{}", shown.trim_end_matches('\n'));
-            }
+/// The two streams as they are shown: each gets `share` bytes, and what the other leaves over.
+fn streams(stdout: &Output, stderr: &Output, session: &Session, share: usize, says_nothing: bool) -> String {
+    let spare = |other: &Output| share.saturating_sub(other.kept.len());
+    let mut text = String::new();
+    for (name, stream, room) in [("stdout", stdout, share + spare(stderr)), ("stderr", stderr, share + spare(stdout))] {
+        if stream.total_bytes > 0 {
+            let shown = stream_text(stream, session, room);
+            let _ = writeln!(text, "{name}:\n{}", shown.trim_end_matches('\n'));
         }
-        if text.is_empty() {
-            text.push_str("it printed nothing\n");
-        }
-        Self { text }
     }
+    if text.is_empty() && says_nothing {
+        text.push_str("it printed nothing\n");
+    }
+    text
 }
 
 /// A stream, from its beginning and its end if it is longer than `room`.

@@ -9,6 +9,7 @@ use crate::workspace::{Desk, Error, Turn, Workspaces};
 use async_trait::async_trait;
 use errand_core::{Class, Outcome, Timestamp};
 use errand_engine::ports::{ToolJob, ToolReply};
+use errand_sandbox::Language;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,13 +59,23 @@ impl Work<'_> {
     /// What the call may use.
     pub(crate) fn bounds(&self) -> Bounds {
         let observation_bytes = usize::try_from(self.job.observation_bytes).unwrap_or(usize::MAX);
-        Bounds { time: Duration::from_millis(self.job.timeout_ms), observation_bytes }
+        let (time, has_called_before) = (Duration::from_millis(self.job.timeout_ms), self.job.has_called_before);
+        Bounds { time, observation_bytes, has_called_before }
     }
 
     /// Works in the workspace of the run, when it is this call's turn.
     pub(crate) async fn in_workspace(&self, work: impl FnOnce(&mut Desk<'_>) -> ToolReply + Send + 'static) -> ToolReply {
+        self.in_workspace_with(None, work).await
+    }
+
+    /// The same, for a call that is going to use a kernel.
+    pub(crate) async fn in_workspace_with(
+        &self,
+        language: Option<Language>,
+        work: impl FnOnce(&mut Desk<'_>) -> ToolReply + Send + 'static,
+    ) -> ToolReply {
         let job = &self.job;
-        let turn = Turn { run: job.run, key: job.call.idempotency_key(), workspace: job.workspace };
+        let turn = Turn { run: job.run, key: job.call.idempotency_key(), workspace: job.workspace, language };
         self.services.workspaces.carry_out(turn, work).await.unwrap_or_else(|error| failed(&error))
     }
 }

@@ -98,6 +98,7 @@ impl Driver {
             workspace: log.workspace(),
             timeout_ms: spec.timeout_ms.min(timeout_ms),
             observation_bytes: log.run.config.limits.observation_bytes,
+            has_called_before: log.has_called_before(call),
             now: self.world.now(),
         };
         self.watch.calling(run, call);

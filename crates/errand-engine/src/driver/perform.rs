@@ -105,6 +105,7 @@ impl Driver {
                 workspace: log.workspace(),
                 timeout_ms: spec.timeout_ms.min((self.settings.margin_ms / 2).saturating_sub(self.world.now().since(start))),
                 observation_bytes: log.run.config.limits.observation_bytes,
+                has_called_before: log.has_called_before(id),
                 now: self.world.now(),
             };
             let timeout_ms = job.timeout_ms;

@@ -41,6 +41,9 @@ pub struct ToolJob<'a> {
     pub timeout_ms: u64,
     /// Most of the result that the model is shown, in bytes.
     pub observation_bytes: u64,
+    /// The conversation may hold an earlier call of the same tool: what it left in a process is counted on, and whoever
+    /// does not have it says so.
+    pub has_called_before: bool,
     /// Time now.
     pub now: Timestamp,
 }

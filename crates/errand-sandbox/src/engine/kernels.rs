@@ -157,7 +157,7 @@ impl Kernel {
     }
 
     /// True while it waits for a cell and its box stands.
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub fn is_waiting(&self) -> bool {
         let Some(running) = &self.running else { return false };
         let mut fds = [PollFd::from_borrowed_fd(running.pidfd.as_fd(), PollFlags::IN)];
         matches!(poll(&mut fds, Some(&timespec(Duration::ZERO))), Ok(0))

@@ -188,9 +188,17 @@ def tables(value, cell):
     """A table comes back as a file beside its text."""
     if type(value).__name__ != "DataFrame" or not hasattr(value, "to_csv"):
         return []
-    path = f"table-{cell}.csv"
+    path = unused(f"table-{cell}", ".csv")
     value.to_csv(os.path.join("/workspace", path))
     return [path]
+
+
+def unused(stem, ending):
+    """A name that nothing has: the cells of an interpreter before this one had the same numbers."""
+    number, name = 1, stem + ending
+    while os.path.lexists(os.path.join("/workspace", name)):
+        number, name = number + 1, f"{stem}-{number + 1}{ending}"
+    return name
 
 
 def figures(cell):
@@ -198,7 +206,7 @@ def figures(cell):
     pyplot = sys.modules.get("matplotlib.pyplot")
     paths = []
     for number in list(pyplot.get_fignums() if pyplot else [])[:FIGURES_MAX]:
-        path = f"figure-{cell}-{number}.png"
+        path = unused(f"figure-{cell}-{number}", ".png")
         pyplot.figure(number).savefig(os.path.join("/workspace", path), bbox_inches="tight")
         paths.append(path)
     if pyplot:

@@ -347,7 +347,10 @@ fn programs_written_as_a_whole_can_follow_each_other_in_node() {
                  console.log(twice(4), own, all.default, there === fs.existsSync, sep, require('./old.cjs').name, kept);";
     for _ in 0..2 {
         let outcome = run(&mut kernel, whole);
-        assert_eq!((outcome.stdout.text().as_str(), outcome.stderr.text().as_str()), ("8 own own true / old \nimport x from 'y'; import('z')\n", ""));
+        assert_eq!(
+            (outcome.stdout.text().as_str(), outcome.stderr.text().as_str()),
+            ("8 own own true / old \nimport x from 'y'; import('z')\n", "")
+        );
     }
     session.put_file("lib.mjs", b"export const twice = (x) => 20 * x;").unwrap();
     session.put_file("old.cjs", b"exports.name = 'newer';").unwrap();

@@ -1,28 +1,186 @@
-//! The engine that makes boxes, started when the first box is needed: probing the host takes a moment, and tools that
-//! need no box must work where none can be made.
+//! The tiers that make boxes, started when the first box is needed: probing the host takes a moment, and tools that need no
+//! box must work where none can be made.
 
 use super::Error;
-use errand_sandbox::{Engine, EngineConfig};
-use std::sync::OnceLock;
+use errand_sandbox::{
+    Engine, EngineConfig, Interpreter, Isolation, Language, Limits, OciConfig, OciEngine, Pool, PoolConfig, Report,
+    Sessions, Tier, Tiers,
+};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Kernels that wait for work: most of the calls.
+const WARM: [Language; 2] = [Language::Python, Language::Shell];
+
+/// How code is kept in boxes on this machine.
+#[derive(Debug, Clone)]
+pub struct BoxSettings {
+    /// What boxes of tier T1 see.
+    pub engine: EngineConfig,
+    /// The runtime of tier T2, if one is configured.
+    pub runtime: Option<OciConfig>,
+    /// How workers of tier T0 are started, where this program can be one.
+    #[cfg(feature = "t0")]
+    pub scripts: Option<errand_sandbox::t0::ScriptConfig>,
+    /// The weakest tier that code may run in. T0 is only ever used where this is T0 and there is no T1.
+    pub min_tier: Tier,
+    /// Refuse boxes whose memory, processes or processor time are not bounded hard.
+    pub hard_quotas: bool,
+    /// A kernel that nobody has used for so long is ended.
+    pub idle: Duration,
+    /// So many kernels of Python and of the shell are kept ready; 0 keeps none.
+    pub warm: usize,
+}
+
+impl Default for BoxSettings {
+    fn default() -> Self {
+        Self {
+            engine: EngineConfig::default(),
+            runtime: None,
+            #[cfg(feature = "t0")]
+            scripts: None,
+            min_tier: Tier::T1,
+            hard_quotas: false,
+            idle: Duration::from_secs(300),
+            warm: 0,
+        }
+    }
+}
+
+impl From<EngineConfig> for BoxSettings {
+    fn from(engine: EngineConfig) -> Self {
+        Self { engine, ..Self::default() }
+    }
+}
 
 /// Makes boxes, or says why it cannot.
 pub(super) struct Boxes {
-    config: EngineConfig,
-    engine: OnceLock<Result<Engine, String>>,
+    pub(super) settings: BoxSettings,
+    sessions: Arc<Sessions>,
+    ready: OnceLock<Ready>,
+}
+
+/// The tiers of this host.
+pub(crate) struct Ready {
+    tiers: Tiers,
+    namespaces: Option<Arc<Engine>>,
+    runtime: Option<Arc<OciEngine>>,
+    pool: Option<Pool>,
+}
+
+/// A tier that was chosen for a call.
+pub(crate) enum Chosen<'a> {
+    /// T1: programs, and kernels that stay.
+    Namespaces(&'a Arc<Engine>),
+    /// T2 and T0: each call has a box of its own.
+    Each(&'a Arc<dyn Isolation>),
 }
 
 impl Boxes {
-    pub(super) fn new(config: EngineConfig) -> Self {
-        Self { config, engine: OnceLock::new() }
+    pub(super) fn new(settings: BoxSettings, sessions: Arc<Sessions>) -> Self {
+        Self { settings, sessions, ready: OnceLock::new() }
     }
 
     /// Blocks while the host is probed, the first time.
-    pub(super) fn engine(&self) -> Result<&Engine, Error> {
-        let start = || match Engine::start(&self.config) {
-            Ok(engine) => Ok(engine),
-            Err(errand_sandbox::Error::TierUnavailable { reasons, .. }) => Err(reasons.join("; ")),
-            Err(error) => Err(Error::Sandbox(error).chain()),
+    pub(super) fn ready(&self) -> &Ready {
+        self.ready.get_or_init(|| Ready::start(&self.settings, &self.sessions))
+    }
+
+    /// The tier for a call that is to run in `least` or a stronger one.
+    pub(super) fn choose(&self, least: Tier, is_script: bool) -> Result<Chosen<'_>, Error> {
+        let ready = self.ready();
+        let least = least.max(self.settings.min_tier);
+        let hard = self.settings.hard_quotas;
+        let chosen = match ready.tiers.at_least(least.max(Tier::T1), hard) {
+            // Only what was allowed on purpose, and only for what it can run.
+            Err(_) if least == Tier::T0 && is_script => ready.tiers.at_least(Tier::T0, hard),
+            other => other,
         };
-        self.engine.get_or_init(start).as_ref().map_err(|reasons| Error::BoxUnavailable { reasons: reasons.clone() })
+        let chosen = chosen.map_err(unavailable)?;
+        match (&ready.namespaces, chosen.report().tier) {
+            (Some(engine), Tier::T1) => Ok(Chosen::Namespaces(engine)),
+            _ => Ok(Chosen::Each(chosen)),
+        }
+    }
+
+    /// Kernels that are ready, where they are of the tier that calls get.
+    pub(super) fn pool(&self) -> Option<&Pool> {
+        let pool = (self.settings.warm > 0).then(|| self.ready().pool.as_ref()).flatten()?;
+        matches!(self.choose(Tier::T0, false), Ok(Chosen::Namespaces(_))).then_some(pool)
+    }
+}
+
+impl Ready {
+    fn start(settings: &BoxSettings, sessions: &Arc<Sessions>) -> Ready {
+        let mut ready = Ready { tiers: Tiers::default(), namespaces: None, runtime: None, pool: None };
+        match Engine::start(&settings.engine) {
+            Ok(engine) => {
+                let engine = Arc::new(engine);
+                ready.take(Ok(engine.clone()));
+                ready.namespaces = Some(engine);
+            }
+            Err(error) => ready.take(Err(refused(Tier::T1, error))),
+        }
+        if let Some(config) = &settings.runtime {
+            match OciEngine::start(config) {
+                Ok(engine) => {
+                    let engine = Arc::new(engine);
+                    ready.take(Ok(engine.clone()));
+                    ready.runtime = Some(engine);
+                }
+                Err(error) => ready.take(Err(refused(Tier::T2, error))),
+            }
+        }
+        #[cfg(feature = "t0")]
+        if let Some(config) = settings.scripts.clone().filter(|_| settings.min_tier == Tier::T0) {
+            match errand_sandbox::t0::ScriptEngine::start(config) {
+                Ok(engine) => ready.take(Ok(Arc::new(engine))),
+                Err(error) => ready.take(Err(refused(Tier::T0, error))),
+            }
+        }
+        if let Some(engine) = ready.namespaces.as_ref().filter(|_| settings.warm > 0) {
+            let config = PoolConfig { languages: WARM.into(), parked: settings.warm..=4 * settings.warm, limits: limits() };
+            match Pool::start(Arc::clone(engine), Arc::clone(sessions), config) {
+                Ok(pool) => ready.pool = Some(pool),
+                Err(error) => tracing::warn!(%error, "no kernels are made ahead"),
+            }
+        }
+        ready
+    }
+
+    fn take(&mut self, started: Result<Arc<dyn Isolation>, Report>) {
+        self.tiers = std::mem::take(&mut self.tiers).with(started);
+    }
+
+    /// The interpreters that boxes of a tier can use.
+    pub(super) fn interpreters(&self, tier: Tier) -> &[Interpreter] {
+        match (tier, &self.namespaces, &self.runtime) {
+            (Tier::T1, Some(engine), _) => engine.interpreters(),
+            (Tier::T2, _, Some(engine)) => engine.interpreters(),
+            _ => &[],
+        }
+    }
+}
+
+/// What a kernel may use: as much time as the longest call, for each cell says how long it may take.
+pub(super) fn limits() -> Limits {
+    Limits { wall: Duration::from_secs(15 * 60), ..Limits::default() }
+}
+
+/// The report of a tier that did not start.
+fn refused(tier: Tier, error: errand_sandbox::Error) -> Report {
+    let reasons = match error {
+        errand_sandbox::Error::TierUnavailable { reasons, .. } => reasons,
+        other => vec![Error::Sandbox(other).chain()],
+    };
+    Report::refused(tier, reasons)
+}
+
+fn unavailable(error: errand_sandbox::Error) -> Error {
+    match error {
+        errand_sandbox::Error::TierUnavailable { tier: Tier::T0 | Tier::T1, reasons } => {
+            Error::BoxUnavailable { reasons: reasons.join("; ") }
+        }
+        other => Error::Sandbox(other),
     }
 }

@@ -1,12 +1,15 @@
 //! The folder of one run on this machine, and a call at work in it.
 
-use super::boxes::Boxes;
+use super::boxes::{self, Boxes, Chosen};
 use super::chunks::Chunks;
+use super::kernels::Kernels;
 use super::{Error, limits};
 use errand_core::Snapshot;
 use errand_engine::ports::ToolReply;
-use errand_sandbox::{CancelToken, Change, Engine, Manifest, Session, Sessions};
+use errand_sandbox::{CancelToken, Cell, CellOutcome, Change, Interpreter, Language, Manifest, Session, Sessions, Tier};
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Replies of this many calls are remembered, in case one is handed out again. Calls of one model reply are fewer.
 const REMEMBERED: usize = 64;
@@ -14,7 +17,9 @@ const REMEMBERED: usize = 64;
 /// What this machine holds of a run. Whoever has it locked has the workspace to itself.
 #[derive(Default)]
 pub(super) struct State {
-    session: Option<Session>,
+    /// Before the session, which they share: they are gone before it is removed.
+    kernels: Kernels,
+    session: Option<Arc<Session>>,
     /// What the folder certainly holds; `None` if something may have changed it since.
     holds: Option<errand_sandbox::Snapshot>,
     /// What it held before a change that is under way.
@@ -40,6 +45,23 @@ impl State {
         self.done.push_back((key, reply.clone()));
     }
 
+    /// Takes a kernel that is ready, with its empty folder, for a run that has no folder yet.
+    pub(super) fn claim(&mut self, id: &str, language: Language, boxes: &Boxes) {
+        if self.session.is_some() {
+            return;
+        }
+        // Where none can be had, one is made once the folder is there.
+        let Some(Ok(claimed)) = boxes.pool().map(|pool| pool.claim(id, language, &boxes::limits())) else { return };
+        self.session = Some(Arc::clone(claimed.kernel.session()));
+        self.holds = None;
+        self.kernels.put(claimed.kernel);
+    }
+
+    /// Ends kernels that nobody has used for so long.
+    pub(super) fn end_idle(&mut self, idle: Duration) {
+        self.kernels.end_idle(idle);
+    }
+
     /// Opens the folder and brings it to where a call from `given` begins: to the last snapshot made here after `given`, for
     /// parallel calls take turns and each finds what the others left; to `given` itself if it was made elsewhere.
     pub(super) fn begin(
@@ -50,7 +72,7 @@ impl State {
         chunks: &Chunks,
     ) -> Result<(), Error> {
         if self.session.is_none() {
-            self.session = Some(sessions.open_or_create(id)?);
+            self.session = Some(Arc::new(sessions.open_or_create(id)?));
             self.holds = None;
         }
         if !self.chain.contains(&given) {
@@ -58,6 +80,8 @@ impl State {
             self.holds = None;
         }
         let (None, Some(session)) = (&self.holds, &self.session) else { return Ok(()) };
+        // What they defined belongs to files that are not these.
+        self.kernels.end_used();
         let manifest = match self.newest() {
             Some(snapshot) => chunks.manifest(&snapshot.manifest)?,
             None => Manifest::default(),
@@ -69,8 +93,11 @@ impl State {
     /// Removes the folder.
     pub(super) fn release(&mut self, id: &str, sessions: &Sessions) -> Result<(), Error> {
         self.released = true;
-        let session = match self.session.take() {
-            Some(session) => session,
+        self.kernels.end_all();
+        let session = match self.session.take().map(Arc::into_inner) {
+            Some(Some(session)) => session,
+            // Nobody else has it: kernels give it back as they end.
+            Some(None) => return Ok(()),
             None => match sessions.open(id) {
                 Err(errand_sandbox::Error::SessionMissing { .. }) => return Ok(()),
                 other => other?,
@@ -96,12 +123,39 @@ pub(crate) struct Desk<'a> {
 impl Desk<'_> {
     /// The workspace.
     pub(crate) fn session(&self) -> &Session {
-        self.state.session.as_ref().expect("a desk is only made after `begin` opened the session")
+        self.state.session.as_deref().expect("a desk is only made after `begin` opened the session")
     }
 
-    /// What makes boxes.
-    pub(crate) fn engine(&self) -> Result<&Engine, Error> {
-        self.boxes.engine()
+    /// The tier for a call that is to run in `least` or a stronger one.
+    pub(crate) fn choose(&self, least: Tier, is_script: bool) -> Result<Chosen<'_>, Error> {
+        self.boxes.choose(least, is_script)
+    }
+
+    /// The interpreters that boxes of a tier can use.
+    pub(crate) fn interpreters(&self, tier: Tier) -> &[Interpreter] {
+        self.boxes.ready().interpreters(tier)
+    }
+
+    /// Has a kernel of the run for a cell. True if it is a new one.
+    pub(crate) fn kernel(&mut self, language: Language, fresh: bool) -> Result<bool, Error> {
+        let Chosen::Namespaces(engine) = self.boxes.choose(Tier::T1, false)? else { return Ok(false) };
+        let session = self.state.session.as_ref().expect("a desk is only made after `begin` opened the session");
+        self.state.kernels.have(engine, session, language, fresh)
+    }
+
+    /// Runs a cell on the kernel of the run.
+    pub(crate) fn run(&mut self, language: Language, cell: Cell) -> Result<CellOutcome, Error> {
+        self.state.kernels.run(language, cell)
+    }
+
+    /// True once after a loss that the model was told of.
+    pub(crate) fn was_told(&mut self, language: Language) -> bool {
+        self.state.kernels.told.remove(&language)
+    }
+
+    /// Notes that the model is told of the loss of a kernel.
+    pub(crate) fn tell(&mut self, language: Language) {
+        self.state.kernels.told.insert(language);
     }
 
     /// To be called before anything in the workspace is changed. Unless [`Desk::keep`] follows, the change is undone before

@@ -10,7 +10,10 @@ mod desk;
 mod error;
 mod export;
 mod import;
+mod kernels;
 
+pub use boxes::BoxSettings;
+pub(crate) use boxes::Chosen;
 pub(crate) use desk::Desk;
 pub use error::Error;
 pub(crate) use export::OWN_FOLDER;
@@ -22,11 +25,17 @@ use chunks::Chunks;
 use desk::State;
 use errand_core::{RunId, Snapshot};
 use errand_engine::ports::{Blobs, ToolReply};
-use errand_sandbox::{CancelToken, EngineConfig, Limits, Sessions};
+use errand_sandbox::{CancelToken, Language, Limits, Pool, PoolStats, Sessions};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Mutex as TurnLock, OwnedMutexGuard};
+
+/// How often idle kernels are looked for.
+const LOOK_LEAST: Duration = Duration::from_millis(20);
+const LOOK_MOST: Duration = Duration::from_secs(15);
 
 /// The workspaces of the runs at work on this machine.
 pub struct Workspaces {
@@ -36,8 +45,10 @@ pub struct Workspaces {
 
 /// What all calls share.
 struct Host {
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     boxes: Boxes,
+    /// Held while somebody looks after kernels that nobody uses; dropping it ends the watch.
+    watch: OnceLock<Sender<()>>,
     runs: Mutex<HashMap<RunId, Arc<TurnLock<State>>>>,
 }
 
@@ -54,6 +65,8 @@ pub(crate) struct Turn {
     pub(crate) key: String,
     /// Where it begins.
     pub(crate) workspace: Option<Snapshot>,
+    /// The kernel that the call is going to use.
+    pub(crate) language: Option<Language>,
 }
 
 impl Workspaces {
@@ -62,11 +75,22 @@ impl Workspaces {
     ///
     /// # Errors
     /// [`Error::Sandbox`] if the folder cannot be made, or others may write to it.
-    pub fn at(root: PathBuf, boxes: EngineConfig, blobs: Arc<dyn Blobs>) -> Result<Self, Error> {
-        let sessions = Sessions::at(root)?;
+    pub fn at(root: PathBuf, boxes: impl Into<BoxSettings>, blobs: Arc<dyn Blobs>) -> Result<Self, Error> {
+        let sessions = Arc::new(Sessions::at(root)?);
         clear(&sessions)?;
-        let host = Arc::new(Host { sessions, boxes: Boxes::new(boxes), runs: Mutex::default() });
+        let boxes = Boxes::new(boxes.into(), Arc::clone(&sessions));
+        let host = Arc::new(Host { sessions, boxes, watch: OnceLock::new(), runs: Mutex::default() });
         Ok(Self { host, blobs })
+    }
+
+    /// Probes the host, and makes kernels ahead if that is asked for, so that the first call finds them. Blocks.
+    pub fn prepare(&self) {
+        self.host.boxes.ready();
+    }
+
+    /// How the kernels made ahead stand, where there are any.
+    pub fn pool_stats(&self) -> Option<PoolStats> {
+        self.host.boxes.pool().map(Pool::stats)
     }
 
     /// Removes all folders, once nothing works in them any longer; snapshots stay. So a disk that a run has filled has
@@ -86,10 +110,14 @@ impl Workspaces {
         turn: Turn,
         work: impl FnOnce(&mut Desk<'_>) -> ToolReply + Send + 'static,
     ) -> Result<ToolReply, Error> {
-        let Turn { run, key, workspace } = turn;
+        let Turn { run, key, workspace, language } = turn;
         self.in_turn(run, move |state, host, chunks, cancel| {
             if let Some(reply) = state.reply(&key) {
                 return Ok(reply);
+            }
+            if let Some(language) = language {
+                watch_idle(host);
+                state.claim(&id(run), language, &host.boxes);
             }
             state.begin(&id(run), workspace, &host.sessions, chunks)?;
             let reply = work(&mut Desk { state, boxes: &host.boxes, chunks, cancel });
@@ -117,7 +145,7 @@ impl Workspaces {
     async fn in_turn<T: Send + 'static>(
         &self,
         run: RunId,
-        work: impl FnOnce(&mut State, &Host, &Chunks, &CancelToken) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&mut State, &Arc<Host>, &Chunks, &CancelToken) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Error> {
         let cancel = CancelToken::new().map_err(|e| Error::Thread { problem: e.to_string() })?;
         let stop = StopOnDrop(cancel.clone());
@@ -151,6 +179,27 @@ fn clear(sessions: &Sessions) -> Result<(), Error> {
     Ok(())
 }
 
+/// Ends kernels that nobody has used for long, from time to time, until the host is gone.
+fn watch_idle(host: &Arc<Host>) {
+    let (idle, weak) = (host.boxes.settings.idle, Arc::downgrade(host));
+    host.watch.get_or_init(|| {
+        let (held, gone) = channel::<()>();
+        let look = move || {
+            while let Err(RecvTimeoutError::Timeout) = gone.recv_timeout((idle / 4).clamp(LOOK_LEAST, LOOK_MOST)) {
+                let Some(host) = weak.upgrade() else { return };
+                let states: Vec<_> = host.runs().values().cloned().collect();
+                // A run at work is no idle one.
+                states.iter().filter_map(|state| state.try_lock().ok()).for_each(|mut state| state.end_idle(idle));
+            }
+        };
+        // Without it kernels end with their runs.
+        if let Err(error) = std::thread::Builder::new().name("kernels-idle".to_owned()).spawn(look) {
+            tracing::warn!(%error, "kernels that nobody uses stay until their runs end");
+        }
+        held
+    });
+}
+
 struct StopOnDrop(CancelToken);
 
 impl Drop for StopOnDrop {
@@ -180,6 +229,7 @@ mod tests {
     use async_trait::async_trait;
     use errand_core::{Hash, Timestamp};
     use errand_engine::ports::PortError;
+    use errand_sandbox::EngineConfig;
 
     struct NoBlobs;
 

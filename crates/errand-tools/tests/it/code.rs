@@ -1,4 +1,4 @@
-use crate::support::{World, boxes, error, ok};
+use crate::support::{World, boxes, error, ok, running};
 use errand_sandbox::{Engine, EngineConfig};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -162,11 +162,4 @@ async fn dropping_a_call_kills_its_box_and_undoes_it() {
     assert!(ok(&next).ends_with("stdout:\n1"), "{}", ok(&next));
     assert!(begun.elapsed() < Duration::from_secs(20));
     assert!(!running(&marker), "sleep {marker} is still running");
-}
-
-fn running(argument: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes
-        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
-        .any(|line| line.starts_with(b"sleep\0") && String::from_utf8_lossy(&line).contains(argument))
 }

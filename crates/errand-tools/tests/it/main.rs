@@ -11,6 +11,7 @@ mod files;
 mod graphql;
 mod http;
 mod imported;
+mod kernels;
 mod mcp;
 mod search;
 #[path = "../../src/net/server.rs"]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use errand_core::{Call, CallId, Hash, Outcome, RunId, Snapshot, Timestamp, ToolSpec, Verdict};
 use errand_engine::ports::{Blobs, PortError, ToolJob, ToolReply, Tools};
 use errand_sandbox::{Engine, EngineConfig, Report};
-use errand_tools::{Network, Registry, ToolBox, Workspaces};
+use errand_tools::{BoxSettings, Network, Registry, ToolBox, Workspaces};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -57,6 +57,11 @@ impl World {
         Self::over(tempfile::tempdir().unwrap(), Arc::default(), missing)
     }
 
+    /// With boxes made so.
+    pub(crate) fn with_boxes(boxes: BoxSettings) -> Self {
+        Self::over(tempfile::tempdir().unwrap(), Arc::default(), boxes)
+    }
+
     /// The same data, in a process that has just started.
     pub(crate) fn restarted(self) -> Self {
         let Self { folder, blobs, workspaces, tools, .. } = self;
@@ -64,7 +69,7 @@ impl World {
         Self::over(folder, blobs, EngineConfig::default())
     }
 
-    fn over(folder: TempDir, blobs: Arc<MemoryBlobs>, boxes: EngineConfig) -> Self {
+    fn over(folder: TempDir, blobs: Arc<MemoryBlobs>, boxes: impl Into<BoxSettings>) -> Self {
         let root = folder.path().join("sessions");
         let workspaces = Arc::new(Workspaces::at(root, boxes, blobs.clone()).unwrap());
         let network = network();
@@ -88,6 +93,7 @@ impl World {
             workspace: None,
             timeout_ms: spec.timeout_ms,
             observation_bytes: 16 << 10,
+            has_called_before: false,
             now: NOW,
         };
         self.tools.run(job).await
@@ -126,6 +132,7 @@ impl World {
             workspace,
             timeout_ms: spec.timeout_ms,
             observation_bytes: 16 << 10,
+            has_called_before: false,
             now: NOW,
         };
         change(&mut job);
@@ -165,4 +172,29 @@ pub(crate) fn boxes() -> bool {
         println!("skipped: {}", report.reasons.join("; "));
     }
     report.available
+}
+
+/// Whether this host has what a tool runs; says if not.
+pub(crate) fn has(tool: &str) -> bool {
+    static FOUND: OnceLock<Vec<String>> = OnceLock::new();
+    let find =
+        || Engine::start(&EngineConfig::default()).unwrap().interpreters().iter().map(|one| one.name.clone()).collect();
+    let wanted = match tool {
+        "python" => "python3",
+        "shell" => "bash",
+        other => other,
+    };
+    let has = FOUND.get_or_init(find).iter().any(|name| name == wanted);
+    if !has {
+        println!("skipped: this host has no {wanted} that a box can use");
+    }
+    has
+}
+
+/// Whether `sleep ARGUMENT` is running on this host.
+pub(crate) fn running(argument: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .any(|line| line.starts_with(b"sleep\0") && String::from_utf8_lossy(&line).contains(argument))
 }
