@@ -38,8 +38,10 @@ pub mod sample {
             timeout_ms: 1_000,
             taint_out: Vec::new(),
             source: None,
+            min_tier: None,
         };
         let config = RunConfig {
+            min_tier: None,
             fallbacks: Vec::new(),
             summarizers: Vec::new(),
             output: None,

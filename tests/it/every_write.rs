@@ -90,11 +90,13 @@ fn spec(name: &str, class: Class, approval: Approval) -> ToolSpec {
         timeout_ms: 10_000,
         taint_out: Vec::new(),
         source: None,
+        min_tier: None,
     }
 }
 
 fn started() -> Started {
     let config = RunConfig {
+        min_tier: None,
         fallbacks: Vec::new(),
         summarizers: Vec::new(),
         output: None,

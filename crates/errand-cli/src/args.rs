@@ -95,6 +95,9 @@ pub(crate) enum Command {
     #[cfg(feature = "t0")]
     #[command(hide = true)]
     T0Worker,
+    /// What this program is in a box of an OCI runtime
+    #[command(hide = true)]
+    InsideBox,
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the man page
@@ -143,12 +146,18 @@ pub(crate) struct RunOptions {
     /// Tools on offer, see `errand tools` [variable: ERRAND_TOOLS]
     #[arg(long, value_name = "TOOL", value_delimiter = ',')]
     pub(crate) tools: Vec<String>,
+    /// Weakest tier of the sandbox that code may run in: t0, t1 or t2 [default: t1] [variable: ERRAND_MIN_TIER]
+    #[arg(long, value_name = "TIER")]
+    pub(crate) min_tier: Option<String>,
     /// Folder with scripts for scripted/NAME [variable: ERRAND_SCRIPT_DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) script_dir: Option<PathBuf>,
     /// Folder with tools of your own; may be given several times [variable: ERRAND_TOOL_DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) tool_dir: Vec<PathBuf>,
+    /// The weakest tier that the assistant is content with
+    #[arg(skip)]
+    pub(crate) assistant_tier: Option<errand_core::Tier>,
     /// What the assistant says, where a flag says nothing
     #[arg(skip)]
     pub(crate) lists: Lists,

@@ -4,7 +4,7 @@
 //! which versions, is the port [`errand_engine::ports::Assistants`]; a run is pinned to the version it began with.
 //! `docs/guide/assistants.md` tells the form.
 
-use errand_core::{AssistantRef, Hash};
+use errand_core::{AssistantRef, Hash, Tier};
 use serde::{Deserialize, Deserializer};
 
 /// Longest file read, in bytes.
@@ -39,6 +39,8 @@ pub(crate) struct Assistant {
     profile: Profile,
     #[serde(default)]
     pub(crate) budget: BudgetPart,
+    /// The weakest tier of the sandbox that its code may run in.
+    pub(crate) min_tier: Option<Tier>,
     /// JSON Schema of its answers, as text.
     pub(crate) output_schema: Option<String>,
 }

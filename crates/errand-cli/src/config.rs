@@ -7,13 +7,14 @@ mod vault;
 use crate::args::{Carry, Global, RunOptions};
 use crate::error::Error;
 use crate::text;
-use errand_core::{Budget, Usd, WhenExceeded};
+use errand_core::{Budget, Tier, Usd, WhenExceeded};
 use errand_models::{Dialect, Secret};
 use errand_tools::SearchSettings;
 use file::File;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 pub(crate) use vault::Keys;
 
 /// The environment, as far as anybody asks for it.
@@ -65,6 +66,8 @@ pub(crate) struct Config {
     pub(crate) allow_addresses: Vec<String>,
     /// Who searches, if somebody does.
     pub(crate) search: Option<SearchSettings>,
+    /// How code is kept in boxes.
+    pub(crate) sandbox: SandboxChoice,
     /// Whether colours are wanted.
     pub(crate) color: bool,
     /// The settings file that was read.
@@ -79,6 +82,25 @@ pub(crate) struct Config {
     pub(crate) listen: Option<String>,
     /// Who decides here, for the record.
     pub(crate) user: String,
+}
+
+/// How code is kept in boxes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SandboxChoice {
+    /// The weakest tier that code may run in.
+    pub(crate) min_tier: Tier,
+    /// Refuse boxes whose memory, processes or processor time are not bounded hard.
+    pub(crate) hard_quotas: bool,
+    /// A kernel that nobody has used for so long is ended.
+    pub(crate) idle: Duration,
+    /// Kernels of Python and of the shell that are kept ready; a command that ends soon keeps none, if nothing is said.
+    pub(crate) warm: Option<usize>,
+    /// The OCI runtime of tier T2.
+    pub(crate) runtime: Option<PathBuf>,
+    /// Its options.
+    pub(crate) runtime_flags: Vec<String>,
+    /// Whether it may be one without a kernel of its own.
+    pub(crate) allow_shared_kernel: bool,
 }
 
 /// A bound that was given, taken away, or not spoken of.
@@ -206,6 +228,7 @@ impl Config {
             tool_dirs: tool_dirs(options, &file, environment),
             secret_files: file.secrets.clone(),
             search: search(&file, environment),
+            sandbox: sandbox(options, &file, environment)?,
             // https://no-color.org: any value that is not empty.
             color: environment.path("NO_COLOR").is_none() && variable("TERM").is_none_or(|term| term != "dumb"),
             file: path,
@@ -299,6 +322,53 @@ fn search(file: &File, environment: &dyn Environment) -> Option<SearchSettings> 
     let url = variable("ERRAND_SEARCH_URL").or_else(|| file.search.url.clone());
     let path = environment.path("ERRAND_SEARCH_PATH").or_else(|| file.search.path.clone());
     Some(SearchSettings { provider, key, url, path })
+}
+
+/// How long a kernel may idle if nobody says otherwise.
+const IDLE_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// Shortest and longest time that a kernel may idle.
+const IDLE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3_600);
+/// Most kernels of a language that can be kept ready.
+const WARM_MAX: usize = 64;
+
+fn sandbox(options: &RunOptions, file: &File, environment: &dyn Environment) -> Result<SandboxChoice, Error> {
+    let variable = |name: &str| environment.text(name).map(|value| value.trim().to_owned());
+    let filed = &file.sandbox;
+    let named = options.min_tier.clone().or_else(|| variable("ERRAND_MIN_TIER")).or_else(|| filed.min_tier.clone());
+    let named = named.map_or(Ok(Tier::T1), |name| tier(&name))?;
+    // What an assistant asks for is never weakened by a setting.
+    let min_tier = options.assistant_tier.map_or(named, |least| named.max(least));
+    let idle = match variable("ERRAND_SANDBOX_IDLE").or_else(|| filed.idle.clone()) {
+        Some(given) => Duration::from_millis(duration(&given)?),
+        None => IDLE_DEFAULT,
+    };
+    if !IDLE_RANGE.contains(&idle) {
+        return Err(Error::new("duration_invalid", "kernels can idle for 1s to 24h: give the idle time of the sandbox so"));
+    }
+    let warm = match variable("ERRAND_SANDBOX_WARM") {
+        Some(given) => Some(number(&given, "a number of kernels")?),
+        None => filed.warm,
+    };
+    if warm.is_some_and(|warm| warm > WARM_MAX) {
+        return Err(Error::new("number_invalid", format!("at most {WARM_MAX} kernels of a language are kept ready")));
+    }
+    Ok(SandboxChoice {
+        min_tier,
+        hard_quotas: filed.hard_quotas,
+        idle,
+        warm,
+        runtime: environment.path("ERRAND_SANDBOX_RUNTIME").or_else(|| filed.runtime.clone()),
+        runtime_flags: filed.runtime_flags.clone(),
+        allow_shared_kernel: filed.allow_shared_kernel,
+    })
+}
+
+/// A tier as a person names it.
+pub(crate) fn tier(given: &str) -> Result<Tier, Error> {
+    Tier::of(&given.trim().to_ascii_lowercase()).ok_or_else(|| {
+        let given = text::one_line(given, 40);
+        Error::new("config_invalid", format!("`{given}` is no tier of the sandbox: give t0, t1 or t2"))
+    })
 }
 
 fn approve(names: Option<Vec<String>>) -> Approve {

@@ -49,6 +49,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refused(&error),
     };
+    // Before any thread, and before anything of the host is looked for: there is none.
+    if matches!(cli.command, Command::InsideBox) {
+        return errand_sandbox::run_inside_box();
+    }
     // Before any thread: what a worker does not have it cannot lose.
     #[cfg(feature = "t0")]
     if matches!(cli.command, Command::T0Worker) {

@@ -2,11 +2,11 @@
 
 use crate::config::{Config, Keys};
 use crate::error::Error;
-use errand_core::{InputFile, RunId, Snapshot, ToolSpec};
+use errand_core::{InputFile, RunId, Snapshot, Tier, ToolSpec};
 use errand_engine::ports::{Blobs, Tools};
-use errand_sandbox::EngineConfig;
+use errand_sandbox::{EngineConfig, Inside, OciConfig};
 use errand_store_local::LocalBlobs;
-use errand_tools::{AddedSettings, ManifestError, Network, Registry, SearchProvider, ToolBox, Workspaces};
+use errand_tools::{AddedSettings, BoxSettings, ManifestError, Network, Registry, SearchProvider, ToolBox, Workspaces};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ impl Toolbox {
     /// Over the data folder. The host is probed when the first box is needed.
     pub(crate) fn new(config: &Config, blobs: &Arc<LocalBlobs>) -> Result<Self, Error> {
         let root = config.data.join("workspaces");
-        let boxes = engine_config(config);
+        let boxes = box_settings(config);
         let workspaces =
             Workspaces::at(root, boxes, Arc::clone(blobs) as Arc<dyn Blobs>).map_err(|error| workspace(&error))?;
         let network = network(config)?;
@@ -54,6 +54,12 @@ impl Toolbox {
     /// may need.
     pub(crate) async fn offer(&self, names: Option<&[String]>) -> Result<Vec<ToolSpec>, Error> {
         self.registry.offer(names).await.map_err(|error| added(&error))
+    }
+
+    /// Probes the host and makes kernels ahead, on a thread of its own.
+    pub(crate) fn prepare(&self) {
+        let workspaces = Arc::clone(&self.workspaces);
+        tokio::task::spawn_blocking(move || workspaces.prepare());
     }
 
     /// All names there are, without those of servers that were not asked yet.
@@ -85,6 +91,41 @@ impl Toolbox {
 /// How boxes are made on this machine.
 pub(crate) fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig { search_path: config.search_path.clone(), ..EngineConfig::default() }
+}
+
+/// How this program becomes the first process of a box of tier T2.
+pub(crate) fn runtime_config(config: &Config) -> Option<OciConfig> {
+    let choice = &config.sandbox;
+    let runtime = choice.runtime.clone()?;
+    // Without the place of this program the probe says that there is none.
+    let program = std::env::current_exe().unwrap_or_default();
+    Some(OciConfig {
+        boxes: engine_config(config),
+        runtime,
+        kind: None,
+        flags: choice.runtime_flags.clone(),
+        inside: Inside { program, arguments: vec!["inside-box".to_owned()] },
+        allow_shared_kernel: choice.allow_shared_kernel,
+    })
+}
+
+/// How code is kept in boxes.
+fn box_settings(config: &Config) -> BoxSettings {
+    let choice = &config.sandbox;
+    BoxSettings {
+        engine: engine_config(config),
+        runtime: runtime_config(config),
+        #[cfg(feature = "t0")]
+        scripts: crate::commands::worker().ok(),
+        min_tier: match choice.min_tier {
+            Tier::T0 => errand_sandbox::Tier::T0,
+            Tier::T1 => errand_sandbox::Tier::T1,
+            Tier::T2 => errand_sandbox::Tier::T2,
+        },
+        hard_quotas: choice.hard_quotas,
+        idle: choice.idle,
+        warm: choice.warm.unwrap_or_default(),
+    }
 }
 
 /// The tools there are with these settings. Nothing is started.

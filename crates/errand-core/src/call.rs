@@ -1,6 +1,6 @@
 //! Tool calls on their way: what is pending and what came of it.
 
-use crate::{Amount, CallId, Class, Hash, RunId, Timestamp};
+use crate::{Amount, CallId, Class, Hash, RunId, Tier, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// A tool call that a reply asked for and that was accepted.
@@ -83,6 +83,40 @@ pub struct Observation {
     /// The workspace as the call left it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<Snapshot>,
+    /// The box that it ran in, if it ran in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<Confinement>,
+}
+
+/// How a box kept what ran in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// How strongly it was isolated.
+    pub tier: Tier,
+    /// Memory of the whole box.
+    pub memory: Strength,
+    /// Processes of the whole box.
+    pub processes: Strength,
+    /// Processor time.
+    pub cpu: Strength,
+    /// Bytes and files of the workspace.
+    pub workspace: Strength,
+    /// Output kept.
+    pub output: Strength,
+    /// Wall time.
+    pub time: Strength,
+}
+
+/// How well a limit held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strength {
+    /// Not enforced.
+    Absent,
+    /// Enforced after the fact, or for each process: it could be overshot for a moment.
+    Soft,
+    /// Enforced for the whole box, in a way that what is inside cannot evade.
+    Hard,
 }
 
 /// The files of a run at one moment.
@@ -102,7 +136,7 @@ impl Verdict {
 impl Observation {
     /// An observation that cost nothing and left the workspace alone.
     pub fn free(call: CallId, outcome: Outcome) -> Self {
-        Self { call, outcome, spent: Amount::ZERO, payer: None, sandbox_ms: 0, workspace: None }
+        Self { call, outcome, spent: Amount::ZERO, payer: None, sandbox_ms: 0, workspace: None, sandbox: None }
     }
 
     /// What `run` pays for it.

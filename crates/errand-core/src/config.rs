@@ -28,6 +28,9 @@ pub struct RunConfig {
     /// The assistant that all this comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assistant: Option<AssistantRef>,
+    /// The weakest tier of boxes that code of the run may run in. `None`: what the runner's settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_tier: Option<Tier>,
 }
 
 impl RunConfig {
@@ -136,6 +139,9 @@ pub struct ToolSpec {
     /// tool that has become another is refused. `None`: built in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Hash>,
+    /// The weakest tier of boxes that its code may run in. `None`: what the runner's settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_tier: Option<Tier>,
 }
 
 impl ToolSpec {
@@ -151,6 +157,34 @@ impl ToolSpec {
             Approval::Always => true,
             Approval::Effectful => class == Class::Effectful,
         }
+    }
+}
+
+/// How strongly a box is isolated, the weakest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// An interpreter with limits in a process of its own.
+    T0,
+    /// Own namespaces on the shared kernel.
+    T1,
+    /// A container runtime, which may bring a kernel of its own.
+    T2,
+}
+
+impl Tier {
+    /// `t0`, `t1` or `t2`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::T0 => "t0",
+            Tier::T1 => "t1",
+            Tier::T2 => "t2",
+        }
+    }
+
+    /// The tier of that name.
+    pub fn of(name: &str) -> Option<Tier> {
+        [Tier::T0, Tier::T1, Tier::T2].into_iter().find(|tier| tier.name() == name)
     }
 }
 

@@ -34,8 +34,8 @@ mod tests;
 
 pub use asked::{Asked, Memo};
 pub use books::{Bill, ClaimDecision};
-pub use call::{CallState, Observation, Outcome, PendingCall, Snapshot, Verdict};
-pub use config::{Approval, AssistantRef, Class, Executor, ModelChoice, OutputSchema, RunConfig, ToolSpec};
+pub use call::{CallState, Confinement, Observation, Outcome, PendingCall, Snapshot, Strength, Verdict};
+pub use config::{Approval, AssistantRef, Class, Executor, ModelChoice, OutputSchema, RunConfig, Tier, ToolSpec};
 pub use effect::Effect;
 pub use event::{
     BudgetExceeded, BudgetRaised, Cancelled, Compacted, Decided, Decision, Event, Failed, Fault, Forked, History, InputFile,

@@ -25,6 +25,7 @@ pub(crate) fn specs() -> Vec<ToolSpec> {
         timeout_ms: 60_000,
         taint_out: Vec::new(),
         source: None,
+        min_tier: None,
     })
     .to_vec()
 }

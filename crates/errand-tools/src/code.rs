@@ -2,10 +2,11 @@
 
 use crate::text;
 use crate::workspace::{Chosen, Desk, Error, OWN_FOLDER};
-use errand_core::Outcome;
+use errand_core::{Confinement, Outcome, Strength};
 use errand_engine::ports::ToolReply;
 use errand_sandbox::{
-    Cell, CellEnd, CellOutcome, Change, ChangeKind, Exec, ExecOutcome, Exit, Isolation, Language, Output, Session, Tier,
+    Cell, CellEnd, CellOutcome, Change, ChangeKind, Exec, ExecOutcome, Exit, Isolation, Language, Output, Report, Session,
+    Tier,
 };
 use serde::Deserialize;
 use std::fmt::Write;
@@ -128,6 +129,8 @@ pub(crate) struct Bounds {
     pub(crate) observation_bytes: usize,
     /// The model may count on what an earlier call of this tool defined.
     pub(crate) has_called_before: bool,
+    /// The weakest tier that its box may be of.
+    pub(crate) least: Tier,
 }
 
 impl Program {
@@ -150,9 +153,9 @@ impl Program {
     fn attempt(self, desk: &mut Desk<'_>, bounds: Bounds) -> Result<ToolReply, Error> {
         let Self { what, files } = self;
         let is_script = matches!(what, What::Cell { language: Language::Python, .. });
-        let each = match desk.choose(Tier::T0, is_script)? {
-            Chosen::Namespaces(_) => None,
-            Chosen::Each(tier) => Some(Arc::clone(tier)),
+        let (each, sandbox) = match desk.choose(bounds.least, is_script)? {
+            Chosen::Namespaces(engine) => (None, confinement(engine.report())),
+            Chosen::Each(tier) => (Some(Arc::clone(tier)), confinement(tier.report())),
         };
         let tier = each.as_ref().map_or(Tier::T1, |tier| tier.report().tier);
         has_interpreter(desk, tier, &what)?;
@@ -166,12 +169,16 @@ impl Program {
         }
         let room = Room::of(bounds.observation_bytes);
         let told = match (what, each) {
-            (What::Cell { language, code, fresh }, None) => on_kernel(desk, language, code, fresh, wall, room, bounds)?,
-            (What::Exec(exec), None) => in_box(desk, None, *exec, wall, room)?,
+            (What::Cell { language, code, fresh }, None) => {
+                let is_new = desk.kernel(language, fresh)?;
+                let misses = is_new && bounds.has_called_before && !fresh;
+                on_kernel(desk, language, code, misses, wall, room)?
+            }
+            (what, None) => in_box(desk, None, what.into_exec(), wall, room)?,
             (what, Some(tier)) => in_box(desk, Some(&*tier), what.into_exec(), wall, room)?,
         };
         let kept = desk.keep();
-        Ok(reply(told, kept, bounds.observation_bytes))
+        Ok(ToolReply { sandbox: Some(sandbox), ..reply(told, kept, bounds.observation_bytes) })
     }
 }
 
@@ -201,18 +208,16 @@ impl Room {
     }
 }
 
-/// Runs a cell on the kernel of the run.
+/// Runs a cell on the kernel of the run; `misses` tells that the model counts on what this kernel does not have.
 fn on_kernel(
     desk: &mut Desk<'_>,
     language: Language,
     code: String,
-    fresh: bool,
+    misses: bool,
     wall: Duration,
     room: Room,
-    bounds: Bounds,
 ) -> Result<Told, Error> {
-    let is_new = desk.kernel(language, fresh)?;
-    let was_told = is_new && desk.was_told(language);
+    let was_told = misses && desk.was_told(language);
     let cell = Cell {
         wall: Some(wall),
         output_bytes: Some(room.stream as u64),
@@ -221,7 +226,7 @@ fn on_kernel(
     };
     let done = desk.run(language, cell)?;
     let mut notes = String::new();
-    if is_new && bounds.has_called_before && !fresh && !was_told {
+    if misses && !was_told {
         let _ = writeln!(notes, "{}", forgotten(language));
     }
     if matches!(done.end, CellEnd::Lost { .. }) && !desk.cancel.is_cancelled() {
@@ -270,7 +275,7 @@ fn in_box(
     exec.limits.wall = wall;
     exec.limits.output_bytes = room.stream as u64;
     exec.cancel = Some(desk.cancel.clone());
-    let done = match (tier, desk.choose(Tier::T0, false)) {
+    let done = match (tier, desk.choose(Tier::T1, false)) {
         (Some(tier), _) => tier.run(desk.session(), exec)?,
         (None, chosen) => match chosen? {
             Chosen::Namespaces(engine) => engine.run(desk.session(), exec)?,
@@ -281,6 +286,30 @@ fn in_box(
     let note = tier.map_or("", |tier| own_box(tier.report().tier));
     let text = streams(&done.stdout, &done.stderr, desk.session(), room.stream, true);
     Ok(Told { code, text: format!("{status}\n{note}{text}"), wall: done.wall })
+}
+
+/// As it goes on record.
+fn confinement(report: &Report) -> Confinement {
+    let strength = |strength| match strength {
+        errand_sandbox::Strength::Absent => Strength::Absent,
+        errand_sandbox::Strength::Soft => Strength::Soft,
+        errand_sandbox::Strength::Hard => Strength::Hard,
+    };
+    let tier = match report.tier {
+        Tier::T0 => errand_core::Tier::T0,
+        Tier::T1 => errand_core::Tier::T1,
+        Tier::T2 => errand_core::Tier::T2,
+    };
+    let quotas = &report.quotas;
+    Confinement {
+        tier,
+        memory: strength(quotas.memory),
+        processes: strength(quotas.processes),
+        cpu: strength(quotas.cpu),
+        workspace: strength(quotas.workspace),
+        output: strength(quotas.output),
+        time: strength(quotas.time),
+    }
 }
 
 /// What a model has to know of a tier where each call is for itself.

@@ -5,11 +5,11 @@ use crate::code::Bounds;
 use crate::net::Network;
 use crate::web::fetch::Pages;
 use crate::web::search::SearchProvider;
-use crate::workspace::{Desk, Error, Turn, Workspaces};
+use crate::workspace::{Desk, Error, Turn, Wanted, Workspaces};
 use async_trait::async_trait;
 use errand_core::{Class, Outcome, Timestamp};
 use errand_engine::ports::{ToolJob, ToolReply};
-use errand_sandbox::Language;
+use errand_sandbox::{Language, Tier};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +60,8 @@ impl Work<'_> {
     pub(crate) fn bounds(&self) -> Bounds {
         let observation_bytes = usize::try_from(self.job.observation_bytes).unwrap_or(usize::MAX);
         let (time, has_called_before) = (Duration::from_millis(self.job.timeout_ms), self.job.has_called_before);
-        Bounds { time, observation_bytes, has_called_before }
+        let least = self.job.min_tier.map_or(Tier::T0, tier);
+        Bounds { time, observation_bytes, has_called_before, least }
     }
 
     /// Works in the workspace of the run, when it is this call's turn.
@@ -71,12 +72,23 @@ impl Work<'_> {
     /// The same, for a call that is going to use a kernel.
     pub(crate) async fn in_workspace_with(
         &self,
-        language: Option<Language>,
+        wanted: Option<Language>,
         work: impl FnOnce(&mut Desk<'_>) -> ToolReply + Send + 'static,
     ) -> ToolReply {
+        let least = self.bounds().least;
+        let wanted = wanted.map(|language| Wanted { language, least });
         let job = &self.job;
-        let turn = Turn { run: job.run, key: job.call.idempotency_key(), workspace: job.workspace, language };
+        let turn = Turn { run: job.run, key: job.call.idempotency_key(), workspace: job.workspace, wanted };
         self.services.workspaces.carry_out(turn, work).await.unwrap_or_else(|error| failed(&error))
+    }
+}
+
+/// As the sandbox knows it.
+fn tier(tier: errand_core::Tier) -> Tier {
+    match tier {
+        errand_core::Tier::T0 => Tier::T0,
+        errand_core::Tier::T1 => Tier::T1,
+        errand_core::Tier::T2 => Tier::T2,
     }
 }
 

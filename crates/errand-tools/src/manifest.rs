@@ -3,7 +3,7 @@
 use crate::added::{Problem, ProblemKind};
 use crate::mcp::McpError;
 use crate::secret::Missing;
-use errand_core::{Approval, Class, Executor, ToolDefinition, ToolSpec};
+use errand_core::{Approval, Class, Executor, Tier, ToolDefinition, ToolSpec};
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -52,6 +52,8 @@ pub struct Manifest {
     /// Labels that a result carries into the run.
     #[serde(default)]
     pub taint_out: Vec<String>,
+    /// The weakest tier of boxes that its code may run in.
+    pub min_tier: Option<Tier>,
 }
 
 impl Manifest {
@@ -69,6 +71,7 @@ impl Manifest {
             timeout_ms: self.timeout_ms,
             taint_out: self.taint_out.clone(),
             source: None,
+            min_tier: self.min_tier,
         }
     }
 }

@@ -67,6 +67,7 @@ impl<'a> Play<'a> {
 
     fn started(&self) -> Started {
         let config = RunConfig {
+            min_tier: None,
             fallbacks: self.case.fallbacks.iter().map(|name| self.model(name)).collect(),
             summarizers: self.case.summarizers.iter().map(|name| self.model(name)).collect(),
             output: self.case.output.clone().map(|schema| OutputSchema { name: "answer".to_owned(), schema }),

@@ -137,6 +137,7 @@ fn effectful(user: &User) -> String {
         timeout_ms: 30_000,
         taint_out: Vec::new(),
         source: None,
+        min_tier: None,
     };
     let run = RunId::new(SystemWorld.now(), 7);
     super::folder::begin(user, run, SystemWorld.now(), "scripted/effectful", vec![spec]);

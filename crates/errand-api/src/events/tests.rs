@@ -8,11 +8,21 @@ const MAKING: Making = Making { made_under: 0, attempt: 0, maker: Nonce(1) };
 
 fn tool(name: &str, executor: Executor, approval: Approval) -> ToolSpec {
     let definition = ToolDefinition { name: name.to_owned(), description: String::new(), parameters: "{}".to_owned() };
-    ToolSpec { definition, class: Class::Pure, executor, approval, timeout_ms: 1_000, taint_out: Vec::new(), source: None }
+    ToolSpec {
+        definition,
+        class: Class::Pure,
+        executor,
+        approval,
+        timeout_ms: 1_000,
+        taint_out: Vec::new(),
+        source: None,
+        min_tier: None,
+    }
 }
 
 fn begun() -> RunLog {
     let config = RunConfig {
+        min_tier: None,
         fallbacks: Vec::new(),
         summarizers: Vec::new(),
         output: None,

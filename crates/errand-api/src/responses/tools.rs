@@ -103,6 +103,7 @@ fn function(mut fields: Fields) -> Result<(Wanted, Value), Failure> {
         timeout_ms: 0,
         taint_out: Vec::new(),
         source: None,
+        min_tier: None,
     };
     Ok((Wanted::Function(Box::new(spec)), shown))
 }

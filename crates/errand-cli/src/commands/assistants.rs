@@ -79,6 +79,7 @@ pub(crate) fn under(options: &RunOptions, assistant: &Assistant) -> RunOptions {
         max_time: options.max_time.clone().or_else(|| budget.time.clone()),
         pause_at_budget: options.pause_at_budget || budget.pause,
         lists,
+        assistant_tier: assistant.min_tier,
         ..options.clone()
     }
 }

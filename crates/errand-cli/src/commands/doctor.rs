@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::error::{Error, Exit};
 use crate::host::providers;
 use crate::text;
-use crate::toolbox::engine_config;
+use crate::toolbox::{engine_config, runtime_config};
 use crate::view::{Audience, print, print_json};
 use errand_engine::ports::Models;
 use errand_sandbox::{Check, Engine, EngineConfig, Interpreter, Report, repairs};
@@ -29,6 +29,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
     let (report, interpreters) =
         boxes.await.map_err(|error| Error::new("engine_stopped", format!("the probe ended by itself: {error}")))?;
     let scripts = scripts().await?;
+    let containers = containers(&config).await?;
     let data = data(&config);
     let model = model(&config).await;
     let space = space(&config.data);
@@ -43,6 +44,9 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
             "sandbox": report,
             "interpreters": interpreters,
             "scripts": scripts,
+            "containers": containers,
+            "min_tier": config.sandbox.min_tier,
+            "hard_quotas": config.sandbox.hard_quotas,
             "model": model.as_ref().map(Model::json).unwrap_or_else(|error| json!({"error": error.code, "message": error.message})),
         }));
         return Ok(if is_fine { Exit::Done } else { Exit::Failed });
@@ -63,8 +67,13 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
     print(&format!("model         {}", model.as_ref().map_or_else(|error| format!("none: {}", error.message), Model::told)));
     sandbox(&report, &interpreters);
     if let Some(report) = &scripts {
-        told_scripts(report);
+        told_tier("scripts      ", "T0", report);
     }
+    if let Some(report) = &containers {
+        told_tier("containers   ", "T2", report);
+    }
+    let quotas = if config.sandbox.hard_quotas { ", with quotas that are hard" } else { "" };
+    print(&format!("code          runs in tier {} or a stronger one{quotas}", config.sandbox.min_tier.name()));
     Ok(if is_fine { Exit::Done } else { Exit::Failed })
 }
 
@@ -91,10 +100,21 @@ async fn scripts() -> Result<Option<Report>, Error> {
     Ok(None)
 }
 
-fn told_scripts(report: &Report) {
+/// What the probe of tier T2 finds, where a runtime is configured.
+async fn containers(config: &Config) -> Result<Option<Report>, Error> {
+    let Some(config) = runtime_config(config) else { return Ok(None) };
+    let probe = tokio::task::spawn_blocking(move || errand_sandbox::OciEngine::probe(&config));
+    let ended = |error| Error::new("engine_stopped", format!("the probe ended by itself: {error}"));
+    Ok(Some(probe.await.map_err(ended)?))
+}
+
+fn told_tier(heading: &str, tier: &str, report: &Report) {
     let (passed, all) = (report.passed(), report.checks.len());
     let verdict = if report.available { "ready" } else { "not available" };
-    print(&format!("scripts       T0 {verdict}: {passed} of {all} checks passed in {} ms", report.elapsed_ms));
+    print(&format!("{heading} {tier} {verdict}: {passed} of {all} checks passed in {} ms", report.elapsed_ms));
+    for reason in &report.reasons {
+        print(&format!("              because {}", text::neutral(reason)));
+    }
     for check in report.checks.iter().filter(|check| !check.pass) {
         print(&failed(check));
     }

@@ -18,6 +18,9 @@ mod serve;
 pub(crate) mod start;
 mod tools;
 
+#[cfg(feature = "t0")]
+pub(crate) use sandbox::script::worker;
+
 use crate::args::{Cli, Command, Global};
 use crate::config::{Config, Environment, Process};
 use crate::error::{Error, Exit};
@@ -58,6 +61,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Explain(args) => explain::explain(&context, &args),
         Command::Models(args) => models::models(&context, args).await,
         Command::Demo(args) => demo::demo(&context, args).await,
+        // What these are is decided before anything else begins.
+        Command::InsideBox => Ok(Exit::Done),
         #[cfg(feature = "t0")]
         Command::T0Worker => Ok(Exit::Done),
         Command::Completions(_) | Command::Man => Ok(Exit::Done),

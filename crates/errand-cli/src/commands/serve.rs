@@ -26,7 +26,9 @@ const LISTEN: &str = "127.0.0.1:8080";
 
 /// `errand serve`.
 pub(super) async fn serve(context: &Context, args: Serve) -> Result<Exit, Error> {
-    let (config, assistant) = assistants::resolve(context, &args.options).await?;
+    let (mut config, assistant) = assistants::resolve(context, &args.options).await?;
+    // A server is there to answer soon.
+    config.sandbox.warm.get_or_insert(1);
     let listen = args.listen.as_deref().or(config.listen.as_deref()).unwrap_or(LISTEN);
     let listener = bind(address(listen)?).await?;
     let mut host = Host::open(&config, &command_line("serve"))?;
@@ -53,6 +55,7 @@ async fn attend(
     let model = chosen.model.name.clone();
     let names = Names::new(&context.global, options, config, assistant, host, chosen.model);
     host.start().await?;
+    host.tools.prepare();
     let broken = Broken::default();
     let feed = Feed::default();
     let (api, stop) = Api::new(parts(host, names, feed.clone(), broken.clone()));

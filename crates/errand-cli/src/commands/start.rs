@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::images;
 use crate::text;
-use errand_core::{Approval, Executor, Limits, ModelChoice, OutputSchema, RunConfig, RunId, Started, ToolSpec};
+use errand_core::{Approval, Executor, Limits, ModelChoice, OutputSchema, RunConfig, RunId, Started, Tier, ToolSpec};
 use errand_engine::ports::{Models, World};
 use errand_store_local::SystemWorld;
 use std::io::Write;
@@ -97,6 +97,7 @@ pub(crate) fn pinned(
     }
     let base = INSTRUCTIONS.trim_end();
     Ok(RunConfig {
+        min_tier: Some(config.sandbox.min_tier).filter(|tier| *tier > Tier::T1),
         model,
         fallbacks,
         summarizers,

@@ -42,6 +42,7 @@ pub(super) struct File {
     #[serde(deserialize_with = "one_or_many")]
     pub(super) tool_dir: Vec<PathBuf>,
     pub(super) search: Search,
+    pub(super) sandbox: Sandbox,
     pub(super) secrets: BTreeMap<String, PathBuf>,
     pub(super) prices: BTreeMap<String, Dollars>,
 }
@@ -53,6 +54,19 @@ pub(super) struct Search {
     pub(super) provider: Option<String>,
     pub(super) url: Option<String>,
     pub(super) path: Option<PathBuf>,
+}
+
+/// How code is kept in boxes.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Sandbox {
+    pub(super) min_tier: Option<String>,
+    pub(super) hard_quotas: bool,
+    pub(super) idle: Option<String>,
+    pub(super) warm: Option<usize>,
+    pub(super) runtime: Option<PathBuf>,
+    pub(super) runtime_flags: Vec<String>,
+    pub(super) allow_shared_kernel: bool,
 }
 
 /// US dollars per million tokens.

@@ -37,6 +37,7 @@ pub(super) fn tools() -> Vec<ToolSpec> {
         timeout_ms: 30_000,
         taint_out: vec![format!("from_{name}")],
         source: None,
+        min_tier: None,
     };
     kinds.into_iter().map(tool).collect()
 }
@@ -55,6 +56,7 @@ pub(super) fn started() -> Started {
     Started {
         images: Vec::new(),
         config: RunConfig {
+            min_tier: None,
             fallbacks: Vec::new(),
             summarizers: Vec::new(),
             output: None,

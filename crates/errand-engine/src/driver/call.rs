@@ -99,6 +99,7 @@ impl Driver {
             timeout_ms: spec.timeout_ms.min(timeout_ms),
             observation_bytes: log.run.config.limits.observation_bytes,
             has_called_before: log.has_called_before(call),
+            min_tier: spec.min_tier.max(log.run.config.min_tier),
             now: self.world.now(),
         };
         self.watch.calling(run, call);

@@ -106,6 +106,7 @@ impl Driver {
                 timeout_ms: spec.timeout_ms.min((self.settings.margin_ms / 2).saturating_sub(self.world.now().since(start))),
                 observation_bytes: log.run.config.limits.observation_bytes,
                 has_called_before: log.has_called_before(id),
+                min_tier: spec.min_tier.max(log.run.config.min_tier),
                 now: self.world.now(),
             };
             let timeout_ms = job.timeout_ms;
@@ -125,6 +126,7 @@ impl Driver {
                 payer: None,
                 sandbox_ms: reply.sandbox_ms,
                 workspace: reply.workspace,
+                sandbox: reply.sandbox,
             },
             Either::Right(_) => {
                 let text = format!("the call did not end within {timeout} ms and was stopped");

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use errand_core::{Amount, Call, Outcome, RunId, Snapshot, Timestamp, ToolSpec, Verdict};
+use errand_core::{Amount, Call, Confinement, Outcome, RunId, Snapshot, Tier, Timestamp, ToolSpec, Verdict};
 
 /// Tools: what they take, and carrying them out.
 #[async_trait]
@@ -44,6 +44,8 @@ pub struct ToolJob<'a> {
     /// The conversation may hold an earlier call of the same tool: what it left in a process is counted on, and whoever
     /// does not have it says so.
     pub has_called_before: bool,
+    /// The weakest tier of boxes that code of the call may run in, as the run and its tool say. A runner may ask for more.
+    pub min_tier: Option<Tier>,
     /// Time now.
     pub now: Timestamp,
 }
@@ -59,11 +61,13 @@ pub struct ToolReply {
     pub sandbox_ms: u64,
     /// The workspace as it left it, if it may have changed it.
     pub workspace: Option<Snapshot>,
+    /// The box that it ran in, if it ran in one.
+    pub sandbox: Option<Confinement>,
 }
 
 impl ToolReply {
     /// A reply that cost nothing and left the workspace alone.
     pub fn free(outcome: Outcome) -> Self {
-        Self { outcome, spent: Amount::ZERO, sandbox_ms: 0, workspace: None }
+        Self { outcome, spent: Amount::ZERO, sandbox_ms: 0, workspace: None, sandbox: None }
     }
 }

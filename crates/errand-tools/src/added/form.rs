@@ -6,7 +6,7 @@ use super::graphql::GraphqlForm;
 use super::http::HttpForm;
 use super::problem::Found;
 use crate::mcp::McpForm;
-use errand_core::{Approval, Class};
+use errand_core::{Approval, Class, Tier};
 use jsonschema::ValidationError;
 use jsonschema::error::ValidationErrorKind;
 use serde::Deserialize;
@@ -48,6 +48,7 @@ pub(crate) struct Head {
     pub(crate) timeout_s: Option<f64>,
     pub(crate) cache_ttl_s: Option<u32>,
     pub(crate) taint_out: Option<Vec<String>>,
+    pub(crate) min_tier: Option<Tier>,
 }
 
 /// What differs from kind to kind.

@@ -191,6 +191,7 @@ impl Shared<'_> {
             timeout_ms: head.timeout_s.map_or(kind.timeout_ms(), |seconds| (seconds * 1000.0).ceil() as u64),
             taint_out: head.taint_out.unwrap_or_else(|| kind.taint_out()),
             source: Some(digest_of(value, &digests)),
+            min_tier: head.min_tier,
         };
         let secrets = clear::secrets(value);
         Some(AddedTool { file: file.to_owned(), kind: word, spec, parameters, cache_ttl_s, executor, secrets })

@@ -88,6 +88,7 @@ fn one(server: &str, form: &McpForm, digest: &Hash, name: &str, tool: &Value) ->
         timeout_ms: form.timeout_ms(name),
         taint_out: form.taint_out(),
         source: Some(digest_of(digest, tool)),
+        min_tier: None,
     };
     Ok(Definition { name: name.to_owned(), spec })
 }

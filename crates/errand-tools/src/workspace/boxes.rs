@@ -104,9 +104,9 @@ impl Boxes {
     }
 
     /// Kernels that are ready, where they are of the tier that calls get.
-    pub(super) fn pool(&self) -> Option<&Pool> {
+    pub(super) fn pool(&self, least: Tier) -> Option<&Pool> {
         let pool = (self.settings.warm > 0).then(|| self.ready().pool.as_ref()).flatten()?;
-        matches!(self.choose(Tier::T0, false), Ok(Chosen::Namespaces(_))).then_some(pool)
+        matches!(self.choose(least, false), Ok(Chosen::Namespaces(_))).then_some(pool)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::boxes::{self, Boxes, Chosen};
 use super::chunks::Chunks;
 use super::kernels::Kernels;
-use super::{Error, limits};
+use super::{Error, Wanted, limits};
 use errand_core::Snapshot;
 use errand_engine::ports::ToolReply;
 use errand_sandbox::{CancelToken, Cell, CellOutcome, Change, Interpreter, Language, Manifest, Session, Sessions, Tier};
@@ -46,12 +46,12 @@ impl State {
     }
 
     /// Takes a kernel that is ready, with its empty folder, for a run that has no folder yet.
-    pub(super) fn claim(&mut self, id: &str, language: Language, boxes: &Boxes) {
+    pub(super) fn claim(&mut self, id: &str, Wanted { language, least }: Wanted, boxes: &Boxes) {
         if self.session.is_some() {
             return;
         }
         // Where none can be had, one is made once the folder is there.
-        let Some(Ok(claimed)) = boxes.pool().map(|pool| pool.claim(id, language, &boxes::limits())) else { return };
+        let Some(Ok(claimed)) = boxes.pool(least).map(|pool| pool.claim(id, language, &boxes::limits())) else { return };
         self.session = Some(Arc::clone(claimed.kernel.session()));
         self.holds = None;
         self.kernels.put(claimed.kernel);

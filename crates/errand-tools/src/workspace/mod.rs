@@ -25,7 +25,7 @@ use chunks::Chunks;
 use desk::State;
 use errand_core::{RunId, Snapshot};
 use errand_engine::ports::{Blobs, ToolReply};
-use errand_sandbox::{CancelToken, Language, Limits, Pool, PoolStats, Sessions};
+use errand_sandbox::{CancelToken, Language, Limits, Pool, PoolStats, Sessions, Tier};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -66,7 +66,15 @@ pub(crate) struct Turn {
     /// Where it begins.
     pub(crate) workspace: Option<Snapshot>,
     /// The kernel that the call is going to use.
-    pub(crate) language: Option<Language>,
+    pub(crate) wanted: Option<Wanted>,
+}
+
+/// A kernel that a call is going to use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) language: Language,
+    /// The weakest tier that its box may be of.
+    pub(crate) least: Tier,
 }
 
 impl Workspaces {
@@ -90,7 +98,7 @@ impl Workspaces {
 
     /// How the kernels made ahead stand, where there are any.
     pub fn pool_stats(&self) -> Option<PoolStats> {
-        self.host.boxes.pool().map(Pool::stats)
+        self.host.boxes.pool(Tier::T0).map(Pool::stats)
     }
 
     /// Removes all folders, once nothing works in them any longer; snapshots stay. So a disk that a run has filled has
@@ -99,6 +107,13 @@ impl Workspaces {
     /// # Errors
     /// Those of listing and removing the folders.
     pub fn clear(&self) -> Result<(), Error> {
+        let states: Vec<_> = self.host.runs().drain().collect();
+        for (run, state) in states {
+            // One that is still locked is worked in.
+            if let Ok(mut state) = state.try_lock() {
+                state.release(&id(run), &self.host.sessions)?;
+            }
+        }
         clear(&self.host.sessions)
     }
 
@@ -110,14 +125,14 @@ impl Workspaces {
         turn: Turn,
         work: impl FnOnce(&mut Desk<'_>) -> ToolReply + Send + 'static,
     ) -> Result<ToolReply, Error> {
-        let Turn { run, key, workspace, language } = turn;
+        let Turn { run, key, workspace, wanted } = turn;
         self.in_turn(run, move |state, host, chunks, cancel| {
             if let Some(reply) = state.reply(&key) {
                 return Ok(reply);
             }
-            if let Some(language) = language {
+            if let Some(wanted) = wanted {
                 watch_idle(host);
-                state.claim(&id(run), language, &host.boxes);
+                state.claim(&id(run), wanted, &host.boxes);
             }
             state.begin(&id(run), workspace, &host.sessions, chunks)?;
             let reply = work(&mut Desk { state, boxes: &host.boxes, chunks, cancel });

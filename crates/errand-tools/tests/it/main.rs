@@ -10,6 +10,7 @@ mod fetch;
 mod files;
 mod graphql;
 mod http;
+mod human_eval;
 mod imported;
 mod kernels;
 mod mcp;
@@ -18,5 +19,6 @@ mod search;
 #[allow(dead_code, reason = "the unit tests of the crate use the rest")]
 mod server;
 mod support;
+mod tiers;
 mod turns;
 mod web;

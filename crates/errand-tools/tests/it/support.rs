@@ -94,6 +94,7 @@ impl World {
             timeout_ms: spec.timeout_ms,
             observation_bytes: 16 << 10,
             has_called_before: false,
+            min_tier: None,
             now: NOW,
         };
         self.tools.run(job).await
@@ -133,6 +134,7 @@ impl World {
             timeout_ms: spec.timeout_ms,
             observation_bytes: 16 << 10,
             has_called_before: false,
+            min_tier: None,
             now: NOW,
         };
         change(&mut job);

@@ -11,7 +11,7 @@ use std::io::Read;
 use std::path::Path;
 
 /// How workers are started.
-pub(in crate::commands) fn worker() -> Result<ScriptConfig, Error> {
+pub(crate) fn worker() -> Result<ScriptConfig, Error> {
     let program = std::env::current_exe().map_err(|error| {
         Error::new("engine_stopped", format!("this program does not find itself, so it can start no worker: {error}"))
     })?;
