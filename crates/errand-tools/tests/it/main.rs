@@ -3,6 +3,7 @@
 
 mod added;
 mod arguments;
+mod bad_input;
 mod charts;
 mod code;
 mod exported;

@@ -2,12 +2,14 @@
 
 use crate::support::{World, boxes, error, ok};
 use errand_core::{Strength, Tier};
-use errand_sandbox::{EngineConfig, Tier as Least};
+use errand_sandbox::Tier as Least;
 use errand_tools::BoxSettings;
 use serde_json::json;
 
+#[cfg(feature = "t0")]
 fn without_namespaces(min_tier: Least) -> BoxSettings {
-    let engine = EngineConfig { read_only: vec!["/nonexistent/for/this/test".into()], ..EngineConfig::default() };
+    let missing = vec!["/nonexistent/for/this/test".into()];
+    let engine = errand_sandbox::EngineConfig { read_only: missing, ..Default::default() };
     BoxSettings { engine, min_tier, ..BoxSettings::default() }
 }
 
