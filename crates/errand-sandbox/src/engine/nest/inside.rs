@@ -100,16 +100,19 @@ fn wait_empty(job: &Job<'_>) -> Result<RawFd> {
     if job.makes_network {
         child::loopback().at(Stage::Network)?;
     }
-    Ok(root)
+    // Leaving the host's mounts takes the kernel longest, so it is done here; what comes later is attached beneath this.
+    let kept = check(call!(libc::SYS_fcntl, root, libc::F_DUPFD_CLOEXEC, 3)).at(Stage::Pivot)? as RawFd;
+    child::pivot(root).at(Stage::Pivot)?;
+    Ok(kept)
 }
 
-/// Bytes of a filling: kind, whether the workspace is open, two unused, length of the order.
+/// Bytes of a filling: kind, three unused, length of the order.
 pub(super) const FILLING_BYTES: usize = 8;
 
-/// What makes a box somebody's. Brings the order, the three streams, and the workspace if the runner has opened it.
+/// What makes a box somebody's. Brings the order, the three streams and the workspace.
 struct Filling {
     kind: Kind,
-    workspace: Option<RawFd>,
+    workspace: RawFd,
     order: &'static [u8],
 }
 
@@ -126,19 +129,19 @@ fn filled(control: RawFd) -> std::result::Result<Filling, Errno> {
     if length == 0 {
         sys::exit(0);
     }
-    let [kind, has_workspace, _, _, a, b, c, d] = said;
-    let (kind, has_workspace) = (Kind::of(kind).ok_or(libc::EPROTO)?, has_workspace != 0);
-    if length != FILLING_BYTES || count != 4 + usize::from(has_workspace) {
+    let [kind, _, _, _, a, b, c, d] = said;
+    let kind = Kind::of(kind).ok_or(libc::EPROTO)?;
+    if length != FILLING_BYTES || count != 5 {
         return Err(libc::EPROTO);
     }
     let [order, stdin, stdout, stderr, workspace, ..] = fds;
     let bytes = map(order, u32::from_le_bytes([a, b, c, d]) as usize).ok_or(libc::EPROTO)?;
     sys::close(order);
     streams([stdin, stdout, stderr])?;
-    Ok(Filling { kind, workspace: has_workspace.then_some(workspace), order: bytes })
+    Ok(Filling { kind, workspace, order: bytes })
 }
 
-fn map(file: RawFd, length: usize) -> Option<&'static [u8]> {
+pub(super) fn map(file: RawFd, length: usize) -> Option<&'static [u8]> {
     let none = std::ptr::null::<u8>();
     let (access, private) = (libc::PROT_READ, libc::MAP_PRIVATE);
     // The last argument lies on the stack, where only a whole word is passed whole.
@@ -150,15 +153,14 @@ fn map(file: RawFd, length: usize) -> Option<&'static [u8]> {
 
 fn set_up(job: &Job<'_>, root: RawFd, filling: &Filling, order: &Read<'_>) -> Result<()> {
     let (plan, control) = (&job.seed.plan, job.control);
-    let workspace = workspace(filling, order).at(Stage::HostFolder)?;
     child::identity(plan.switch_ids, false).at(Stage::Identity)?;
     files(root, order).at(Stage::Contents)?;
     let (_, then) = &job.seed.own;
     for step in then {
         child::take(step, root, plan).at(child::stage_of(step))?;
     }
-    attach(workspace, root, c"workspace").at(Stage::Contents)?;
-    child::pivot(root).at(Stage::Pivot)?;
+    attach(filling.workspace, root, c"workspace").at(Stage::Contents)?;
+    sys::close(root);
     processors(order.processors).at(Stage::Limits)?;
     // The runner put the box into its groups before it was anybody's.
     check(call!(libc::SYS_unshare, libc::CLONE_NEWCGROUP)).at(Stage::Cgroup)?;
@@ -183,19 +185,6 @@ fn streams(fds: [RawFd; 3]) -> std::result::Result<(), Errno> {
         sys::close(fd);
     }
     Ok(())
-}
-
-/// The workspace as a mount of its own, that is exactly the session's.
-fn workspace(filling: &Filling, order: &Read<'_>) -> std::result::Result<RawFd, Errno> {
-    if let Some(workspace) = filling.workspace {
-        return Ok(workspace);
-    }
-    let fd = sys::open_tree(libc::AT_FDCWD, order.source, sys::OPEN_TREE_CLONE)?;
-    if sys::identity(fd)? != order.identity {
-        return Err(libc::ESTALE);
-    }
-    sys::mount_setattr(fd, false, sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV, libc::MS_PRIVATE)?;
-    Ok(fd)
 }
 
 /// A `/tmp` and files of its own.

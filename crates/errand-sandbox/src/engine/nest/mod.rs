@@ -235,13 +235,23 @@ impl Parts {
         }
         // As root the ids are those of the host, else the nest's own.
         let (uid, gid) = if switch_ids { session.host_ids() } else { (BOX_ID, BOX_ID) };
-        self.nest.ask(serve::MAP, [self.pid.unsigned_abs(), uid, gid], 0, &[]).map_err(|error| self.said(error))?;
         let (file, length) = order.to_file().map_err(launch::opening)?;
+        let own = [file.as_fd()];
+        let asked: &[BorrowedFd<'_>] = if tree.fd >= 0 { &[] } else { &own };
+        let (_, opened) = self
+            .nest
+            .ask(serve::MAP, [self.pid.unsigned_abs(), uid, gid], length, asked)
+            .map_err(|error| self.said(error))?;
+        let workspace = match opened.first() {
+            Some(opened) => opened.as_raw_fd(),
+            None if tree.fd >= 0 => tree.fd,
+            None => return Err(setup(Stage::HostFolder, libc::EPROTO)),
+        };
         let length = u32::try_from(length).map_err(|_| setup(Stage::Start, libc::E2BIG))?;
         let [a, b, c, d] = length.to_le_bytes();
-        let filling: [u8; inside::FILLING_BYTES] = [kind as u8, u8::from(tree.fd >= 0), 0, 0, a, b, c, d];
+        let filling: [u8; inside::FILLING_BYTES] = [kind as u8, 0, 0, 0, a, b, c, d];
         let streams = [&file, &wires.stdin, &wires.stdout[1], &wires.stderr[1]].map(AsRawFd::as_raw_fd);
-        let fds: Vec<i32> = streams.into_iter().chain((tree.fd >= 0).then_some(tree.fd)).collect();
+        let fds: Vec<i32> = streams.into_iter().chain([workspace]).collect();
         sys::send_fds(self.control.as_raw_fd(), &filling, &fds).map_err(|e| self.said(setup(Stage::Start, e)))?;
         Ok(())
     }

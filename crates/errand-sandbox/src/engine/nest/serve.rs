@@ -8,6 +8,7 @@ use std::os::fd::{IntoRawFd, RawFd};
 use libc::{c_int, c_uint};
 
 use super::inside;
+use super::order::Read;
 use crate::engine::child::{self, At, Result};
 use crate::engine::launch::clone;
 use crate::engine::plan::{BOX_ID, GO_MAPPED, Message, Plan, Stage, Step};
@@ -21,7 +22,7 @@ const QUIET_MS: i64 = 4;
 pub(super) const REQUEST_BYTES: usize = 20;
 /// Make a box that waits to be filled. Brings its control socket.
 pub(super) const SHELL: u8 = b'S';
-/// Give a box its ids.
+/// Give a box its ids. Brings its order where the nest is to open the workspace, which it then gives.
 pub(super) const MAP: u8 = b'M';
 /// Start a zygote. Brings a control socket, its order and its three streams.
 pub(super) const ZYGOTE: u8 = b'Z';
@@ -187,6 +188,10 @@ fn answer(
     let [control, order, stdin, stdout, stderr, ..] = passed;
     match (verb, count) {
         (MAP, 0) => map(pid, uid, gid, seed.plan.switch_ids).map(|()| (pid, -1)),
+        // The order comes first here.
+        (MAP, 1) => map(pid, uid, gid, seed.plan.switch_ids)
+            .and_then(|()| workspace(control, u32::from_le_bytes(length) as usize))
+            .map(|tree| (pid, tree)),
         (SHELL, 1) => shell(seed, stock, control),
         (ZYGOTE, 5) => {
             let zygote = Some((order, u32::from_le_bytes(length) as usize, [stdin, stdout, stderr]));
@@ -196,6 +201,24 @@ fn answer(
         }
         _ => Err(libc::EPROTO),
     }
+}
+
+/// The workspace that an order names as a mount of its own, exactly the session's: an ordinary user may clone mounts only where
+/// it has every right, which is here.
+fn workspace(order: RawFd, length: usize) -> std::result::Result<RawFd, Errno> {
+    let bytes = inside::map(order, length).ok_or(libc::EPROTO)?;
+    let opened = Read::of(bytes).ok_or(libc::EPROTO).and_then(|order| {
+        let fd = sys::open_tree(libc::AT_FDCWD, order.source, sys::OPEN_TREE_CLONE)?;
+        let attr = sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
+        let same = if sys::identity(fd)? == order.identity { Ok(()) } else { Err(libc::ESTALE) };
+        let ready = same.and_then(|()| sys::mount_setattr(fd, false, attr, libc::MS_PRIVATE));
+        if ready.is_err() {
+            sys::close(fd);
+        }
+        ready.map(|()| fd)
+    });
+    let _ = check(call!(libc::SYS_munmap, bytes.as_ptr(), bytes.len()));
+    opened
 }
 
 /// Clones a box, into a network namespace that lies ready if there is one.
