@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{EngineConfig, Interpreter, OciConfig};
+use crate::config::{EngineConfig, Interpreter, OciConfig, SessionOptions};
 use crate::entry::{Entry, EntryPage, FileRange, Hit};
 use crate::error::{Error, Result, Tier};
 use crate::exec::{CancelToken, Exec, ExecOutcome};
@@ -247,24 +247,6 @@ impl crate::Isolation for OciEngine {
 /// Fails: there are no boxes here.
 pub fn run_inside_box() -> std::process::ExitCode {
     std::process::ExitCode::FAILURE
-}
-
-/// What a new session is to have beside an empty workspace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SessionOptions {
-    /// The name of an image that its boxes show.
-    pub image: Option<String>,
-    /// A hard bound on the workspace.
-    pub volume: Option<VolumeSize>,
-}
-
-/// The size of a workspace that is a file system of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct VolumeSize {
-    /// Bytes in all.
-    pub bytes: u64,
-    /// Files and folders.
-    pub files: u64,
 }
 
 /// There are none here.

@@ -15,6 +15,25 @@ pub struct EngineConfig {
     pub require_hard_quotas: bool,
 }
 
+/// What a new session is to have beside an empty workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// The name of an image that its boxes show.
+    pub image: Option<String>,
+    /// A hard bound on the workspace.
+    pub volume: Option<VolumeSize>,
+}
+
+/// The size of a workspace that is a file system of its own: reserved on the host's disk, and never more. Only root can have
+/// one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct VolumeSize {
+    /// Bytes in all, with a few in a hundred that the file system takes itself. 4 MiB to 10 GiB.
+    pub bytes: u64,
+    /// Files and folders, to 500,000.
+    pub files: u64,
+}
+
 /// A program that runs a language.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Interpreter {

@@ -54,14 +54,14 @@ pub mod t0;
 
 #[cfg(not(target_os = "linux"))]
 pub use absent::{
-    Claimed, Engine, Image, Images, Kernel, OciEngine, Pool, PoolConfig, PoolStats, Session, SessionOptions, Sessions,
-    VolumeSize, run_inside_box, try_volume,
+    Claimed, Engine, Image, Images, Kernel, OciEngine, Pool, PoolConfig, PoolStats, Session, Sessions, run_inside_box,
+    try_volume,
 };
-pub use config::{EngineConfig, Inside, Interpreter, OciConfig, RuntimeKind};
+pub use config::{EngineConfig, Inside, Interpreter, OciConfig, RuntimeKind, SessionOptions, VolumeSize};
 #[cfg(target_os = "linux")]
 pub use engine::volume::try_volume;
 #[cfg(target_os = "linux")]
-pub use engine::{Engine, Kernel, probe_here, probe_zygotes, refuse_user_namespaces_on_this_thread};
+pub use engine::{Engine, Kernel, Wall, probe_here, probe_zygotes, refuse_user_namespaces_on_this_thread, rehearse_without};
 pub use entry::{Entry, EntryKind, EntryPage, FileRange, Hit, PAGE_ENTRIES_MAX};
 pub use error::{Error, Result, Tier};
 pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output, Profile, Stream, WORKSPACE_DIR};
@@ -78,7 +78,7 @@ pub use pool::{Claimed, Pool, PoolConfig, PoolStats};
 pub use repairs::repairs;
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]
-pub use session::{Session, SessionOptions, Sessions, VolumeSize};
+pub use session::{Session, Sessions};
 #[cfg(target_os = "linux")]
 pub use snapshot::Restoring;
 pub use snapshot::{CHUNK_BYTES_MAX, Change, ChangeKind, Chunk, ChunkStore, FilesOf, Manifest, Node, Snapshot};

@@ -43,7 +43,7 @@ use crate::session::Session;
 pub use kernels::Kernel;
 use nest::Shell;
 pub(crate) use nursery::Nursery;
-pub use rehearse::{probe_here, probe_zygotes, refuse_user_namespaces_on_this_thread};
+pub use rehearse::{Wall, probe_here, probe_zygotes, refuse_user_namespaces_on_this_thread, rehearse_without};
 use shells::Shells;
 pub(crate) use spawner::Spawner;
 pub(crate) use zygote::Zygote;

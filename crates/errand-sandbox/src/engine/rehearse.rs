@@ -1,15 +1,17 @@
-//! Rehearsals for tests: a host that refuses user namespaces, to see that nothing weaker is offered there; and the probe in
-//! the child of a zygote.
+//! Rehearsals for tests: a host that refuses user namespaces and boxes without one of their defences, to see that nothing
+//! weaker is offered there; and the probe in the child of a zygote.
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::plan::{Plan, Step};
 use super::probe::{self, inside, resources};
 use super::zygote::Zygote;
 use super::{Engine, child, nursery, seccomp, sys};
-use crate::error::{Error, Result};
+use crate::config::EngineConfig;
+use crate::error::{Error, Result, Tier};
 use crate::kernel::{Cell, Language};
 use crate::limits::Limits;
 use crate::oci::job::Lure;
@@ -50,6 +52,30 @@ pub fn probe_zygotes(engine: &Arc<Engine>, program: &Path, folder: &Path) -> Res
         return Err(Error::KernelLost { language: Language::Python.name(), exit, said });
     }
     Ok(probe::report_of(engine, &outcome.stdout.kept))
+}
+
+/// A defence of tier T1's boxes that a rehearsal leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wall {
+    /// The filters of system calls.
+    SystemCalls,
+    /// The limits of each process.
+    Limits,
+    /// Hiding and sealing what `/proc` tells of the kernel.
+    KernelSettings,
+}
+
+/// Probes a box without one of its defences, which the report must tell. Nothing is offered by it.
+pub fn rehearse_without(config: &EngineConfig, missing: Wall) -> Report {
+    let mut leave_out = |plan: &mut Plan| match missing {
+        Wall::SystemCalls => plan.filters.clear(),
+        Wall::Limits => plan.rlimits.clear(),
+        Wall::KernelSettings => plan.steps.retain(|step| !matches!(step, Step::ReadOnly(..))),
+    };
+    match Engine::prepare(config) {
+        Ok(engine) => probe::rehearse(&engine, &mut leave_out),
+        Err(reason) => Report::unavailable(Tier::T1, vec![reason], Vec::new(), 0),
+    }
 }
 
 /// Makes the attempts of the probe in this process; what came of them goes to standard output.

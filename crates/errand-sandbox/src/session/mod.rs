@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, openat, renameat_with};
 use rustix::io::Errno;
 
+use crate::config::{SessionOptions, VolumeSize};
 use crate::engine::Kernel;
 use crate::engine::volume::{self, Volume};
 use crate::error::{Error, Result};
@@ -46,25 +47,6 @@ pub struct Sessions {
     dir: OwnedFd,
     id_locks: PathBuf,
     images: Option<Arc<Images>>,
-}
-
-/// What a new session is to have beside an empty workspace.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SessionOptions {
-    /// The name of an image that its boxes show.
-    pub image: Option<String>,
-    /// A hard bound on the workspace.
-    pub volume: Option<VolumeSize>,
-}
-
-/// The size of a workspace that is a file system of its own: reserved on the host's disk, and never more. Only root can have
-/// one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct VolumeSize {
-    /// Bytes in all, with a few in a hundred that the file system takes itself. 4 MiB to 10 GiB.
-    pub bytes: u64,
-    /// Files and folders, to 500,000.
-    pub files: u64,
 }
 
 /// A leased workspace. Calls through `&self` may run at the same time.

@@ -12,6 +12,7 @@ mod limits;
 mod oci;
 mod pool;
 mod runner;
+mod scenarios;
 #[cfg(feature = "t0")]
 mod t0;
 mod volumes;

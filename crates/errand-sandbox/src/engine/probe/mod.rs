@@ -25,7 +25,7 @@ use seccompiler::BpfProgram;
 use super::launch::{Running, Wires, launch, text};
 use super::nest::Nest;
 use super::nest::order::Kind;
-use super::plan::{Message, Program};
+use super::plan::{Message, Plan, Program};
 use super::view::c_string;
 use super::{Engine, cgroup, zygote};
 use crate::error::{Error, Result, Tier};
@@ -43,7 +43,13 @@ const ANSWERS_BYTES_MAX: usize = 64 << 10;
 /// Makes a box and tries to break out of it.
 pub(crate) fn probe(engine: &Engine) -> Report {
     let begun = Instant::now();
-    report(engine, attempt(engine, None), || elapsed_ms(begun))
+    report(engine, attempt(engine, false, &mut |_| ()), || elapsed_ms(begun))
+}
+
+/// The same in a box that something was changed about, which the report must tell.
+pub(crate) fn rehearse(engine: &Engine, change: &mut dyn FnMut(&mut Plan)) -> Report {
+    let begun = Instant::now();
+    report(engine, attempt(engine, false, change), || elapsed_ms(begun))
 }
 
 /// The same in a box that a nest makes, over the baits that it was started with.
@@ -63,7 +69,7 @@ pub(crate) fn probe_nest(engine: &Engine, nest: &Arc<Nest>, place: &Place) -> Re
 /// user namespace of the box's own making, where an attacker has every right.
 pub(crate) fn probe_browser(engine: &Engine, filters: &[BpfProgram]) -> Report {
     let begun = Instant::now();
-    match attempt(engine, Some(filters)) {
+    match attempt(engine, true, &mut |plan| plan.filters = filters.to_vec()) {
         Ok(answers) => {
             let mut checks = judge(&answers);
             checks.retain(|check| !browser::EXCEPTIONS.contains(&check.id.as_str()));
@@ -98,16 +104,14 @@ fn conclude(engine: &Engine, checks: Vec<Check>, elapsed_ms: u64) -> Report {
 /// The answers by number of the check.
 pub(crate) type Answers = BTreeMap<u16, Attempted>;
 
-/// `browser` are the filters of that profile, in place of the engine's.
-fn attempt(engine: &Engine, browser: Option<&[BpfProgram]>) -> Result<Answers> {
+/// `browser` says that the box has the profile of browsers, which `change` gives it.
+fn attempt(engine: &Engine, browser: bool, change: &mut dyn FnMut(&mut Plan)) -> Result<Answers> {
     let place = Place::new()?;
     let limits = resources::limits();
     let wires = Wires::new(None)?;
-    let baits = Baits { browser: browser.is_some(), ..place.baits()? };
+    let baits = Baits { browser, ..place.baits()? };
     let mut plan = engine.plan(&place.session, &[], "", &limits, Program::Probe(baits))?;
-    if let Some(filters) = browser {
-        plan.filters = filters.to_vec();
-    }
+    change(&mut plan);
     wires.plug_into(&mut plan);
     answers(launch(&mut plan, wires, &engine.groups, &limits, place.session.host_ids())?)
 }
