@@ -72,6 +72,7 @@ const ALL: &[&str] = &[
     "errand-guard",
     "errand-memory",
     "errand-sandbox",
+    "errand-egress",
     "errand-api",
 ];
 
@@ -84,23 +85,25 @@ pub(super) const RULES: &[Rule] = &[
     Rule::package("errand-store-aws", PORTS).aws(),
     Rule::package("errand-models", PORTS),
     // The one adapter that uses another: a tool's code runs in a box, and this is the boxes' client.
-    Rule::package("errand-tools", &["errand-core", "errand-engine", "errand-sandbox"]),
+    Rule::package("errand-tools", &["errand-core", "errand-engine", "errand-sandbox", "errand-egress"]),
     Rule::package("errand-guard", PORTS),
     Rule::package("errand-memory", PORTS),
     // A box and its init hold none of our other code.
     Rule::package("errand-sandbox", &[]),
+    // The way out of boxes stands outside of them: it knows the boxes' side of the door and nothing else of ours.
+    Rule::package("errand-egress", &["errand-sandbox"]),
     Rule::package("errand-api", PORTS),
     Rule::package("errand-cli", ALL),
     Rule::package(
         "sandbox-runner",
-        &["errand-core", "errand-engine", "errand-sandbox", "errand-store-local", "errand-store-aws"],
+        &["errand-core", "errand-engine", "errand-sandbox", "errand-egress", "errand-store-local", "errand-store-aws"],
     ),
     // The edge component is WebAssembly: pure code only.
     Rule::folder("functions/edge", &["errand-core"]),
     Rule::folder("functions", ALL).aws(),
     Rule::package(SIMULATION, PORTS).bugs(),
     // What Errand is measured against must not be made of it; boxes are measured by themselves.
-    Rule::package("errand-bench", &["errand-sandbox"]),
+    Rule::package("errand-bench", &["errand-sandbox", "errand-egress"]),
     Rule::package("xtask", &["errand-core", "errand-engine", SIMULATION]).bugs(),
     Rule::package(
         "errand-tests",
@@ -114,6 +117,7 @@ pub(super) const RULES: &[Rule] = &[
             "errand-guard",
             "errand-memory",
             "errand-sandbox",
+            "errand-egress",
             "errand-api",
             "errand-cli",
             SIMULATION,

@@ -1,13 +1,13 @@
 //! The client: requests out, redirects followed by hand.
 
-use super::allow::{AllowError, AllowList};
 use super::body::{Body, Times};
 use super::breaker::{Breakers, Pass};
 use super::error::{Error, Failure};
-use super::guard::{Guard, Guarded, Lookup, System};
+use super::guard::{Guard, Guarded};
 use super::redirect;
 use bytes::Bytes;
 use errand_core::Timestamp;
+use errand_egress::{AllowError, AllowList, Lookup, System};
 use reqwest::header::{ACCEPT, CONTENT_ENCODING, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode};
 use std::collections::HashSet;

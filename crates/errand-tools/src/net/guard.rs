@@ -1,18 +1,14 @@
 //! Where a request may go: the check of a URL, and of the addresses its host resolves to.
 
-use super::address::{canonical, is_metadata, not_public};
-use super::allow::AllowList;
 use super::error::Error;
-use async_trait::async_trait;
+use errand_egress::{AllowList, Lookup, Reach, Unreachable};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use url::{Host, Url};
 
 /// Longest URL taken, in bytes.
 const URL_BYTES_MAX: usize = 8192;
-/// Addresses of one name that are looked at.
-const ANSWERS_MAX: usize = 64;
 
 /// Ports of other protocols, which a request might be made to speak: "bad ports" of the Fetch standard, section 2.9
 /// (<https://fetch.spec.whatwg.org/#port-blocking>, checked 2026-11-21).
@@ -23,32 +19,14 @@ const PORTS_REFUSED: [u16; 83] = [
     6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080,
 ];
 
-/// Finds the addresses of a name.
-#[async_trait]
-pub(crate) trait Lookup: Send + Sync {
-    /// All addresses of `host`.
-    async fn lookup(&self, host: &str) -> std::io::Result<Vec<IpAddr>>;
-}
-
-/// The resolver of this machine.
-pub(crate) struct System;
-
-#[async_trait]
-impl Lookup for System {
-    async fn lookup(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
-        Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect())
-    }
-}
-
 /// Decides where a request may go.
 pub(crate) struct Guard {
-    allow: AllowList,
-    lookup: Arc<dyn Lookup>,
+    reach: Reach,
 }
 
 impl Guard {
     pub(super) fn new(allow: AllowList, lookup: Arc<dyn Lookup>) -> Self {
-        Self { allow, lookup }
+        Self { reach: Reach::new(allow, lookup) }
     }
 
     /// Reads a URL that a model or a server wrote, and checks what can be checked without asking for the host's address.
@@ -75,53 +53,27 @@ impl Guard {
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
             return Err(invalid("it names no host".to_owned()));
         };
-        if PORTS_REFUSED.contains(&port) && !self.allow.port(&host, port) {
+        if PORTS_REFUSED.contains(&port) && !self.reach.allowed().port(&host, port) {
             let reason = "the port belongs to another protocol than HTTP".to_owned();
             return Err(Error::AddressRefused { target: format!("{host}:{port}"), reason });
         }
         match host {
-            Host::Ipv4(v4) => self.address(v4.into(), port, false),
-            Host::Ipv6(v6) => self.address(v6.into(), port, false),
+            Host::Ipv4(v4) => self.reach.address(v4.into(), port, false),
+            Host::Ipv6(v6) => self.reach.address(v6.into(), port, false),
             Host::Domain(_) => return Ok(()),
         }
         .map_err(|reason| Error::AddressRefused { target: format!("{host}:{port}"), reason: reason.to_owned() })
     }
 
-    /// Whether an address may be spoken to. `name_allowed`: a name that was allowed led there.
-    fn address(&self, address: IpAddr, port: u16, name_allowed: bool) -> Result<(), &'static str> {
-        if self.allow.written(address, port) {
-            return Ok(());
-        }
-        if is_metadata(address) {
-            return Err("it is a cloud's metadata address");
-        }
-        match not_public(address) {
-            Some(reason) if !name_allowed && !self.allow.in_range(address) => Err(reason),
-            _ => Ok(()),
-        }
-    }
-
     /// The addresses of `host` that may be spoken to.
     async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Error> {
-        let not_found = |problem: String| Error::HostNotFound { host: host.to_owned(), problem };
-        let found = self.lookup.lookup(host).await.map_err(|error| not_found(error.to_string()))?;
-        if found.is_empty() {
-            return Err(not_found("it has no address".to_owned()));
-        }
-        let name_allowed = self.allow.name(host, port);
-        let (mut good, mut refused) = (Vec::new(), "");
-        for address in found.into_iter().take(ANSWERS_MAX) {
-            match self.address(address, port, name_allowed) {
-                Ok(()) => good.push(SocketAddr::new(canonical(address), port)),
-                Err(reason) => refused = reason,
-            }
-        }
-        if good.is_empty() {
-            // Not which address: that would tell what the inside of a network looks like.
-            let reason = format!("of the address behind the name: {refused}");
-            return Err(Error::AddressRefused { target: format!("{host}:{port}"), reason });
-        }
-        Ok(good)
+        self.reach.resolve(host, port).await.map_err(|unreachable| match unreachable {
+            Unreachable::NotFound(problem) => Error::HostNotFound { host: host.to_owned(), problem },
+            Unreachable::Refused(kind) => Error::AddressRefused {
+                target: format!("{host}:{port}"),
+                reason: format!("of the address behind the name: {kind}"),
+            },
+        })
     }
 }
 

@@ -1,4 +1,6 @@
 use super::*;
+use async_trait::async_trait;
+use std::net::IpAddr;
 use proptest::prelude::*;
 
 /// Names and what they resolve to; a name may resolve to something else each time.

@@ -2,15 +2,13 @@
 //!
 //! - [`Network`]: sends a [`Request`] and follows redirects by hand, so that every hop passes the guard. No proxy and no
 //!   setting of the environment, no cookies, HTTP/1.1.
-//! - `guard`, `address`, `allow`: where a request may go. Public addresses, and what the setting `allow_addresses` names;
+//! - `guard`: where a request may go, by the same rules as the way out of boxes (`errand-egress`). Public addresses, and what the setting `allow_addresses` names;
 //!   a name is resolved once, and only addresses that were checked are connected to.
 //! - [`Breakers`]: an endpoint that keeps failing is left alone for a while.
 //! - `Body`: read in bounded pieces, counted after decompression.
 //!
 //! Absent on purpose: any knowledge of a tool.
 
-mod address;
-mod allow;
 mod body;
 mod breaker;
 mod client;
@@ -22,7 +20,7 @@ pub(crate) mod server;
 #[cfg(test)]
 mod tests;
 
-pub use allow::AllowError;
+pub use errand_egress::AllowError;
 #[cfg(test)]
 pub(crate) use body::Read;
 #[allow(unused_imports, reason = "for tools that call something else than a URL")]
@@ -31,5 +29,5 @@ pub use client::Network;
 pub(crate) use client::{Request, Response};
 pub(crate) use error::Failure;
 #[cfg(test)]
-pub(crate) use guard::Lookup;
+pub(crate) use errand_egress::Lookup;
 pub(crate) use redirect::IDEMPOTENCY_KEY;

@@ -36,7 +36,7 @@ const fn v6(first: u16, second: u16, last: u16) -> IpAddr {
 }
 
 /// The address that is really spoken to: an IPv4-mapped one is its IPv4 address.
-pub(super) fn canonical(address: IpAddr) -> IpAddr {
+pub(crate) fn canonical(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
         IpAddr::V4(_) => address,
@@ -44,14 +44,14 @@ pub(super) fn canonical(address: IpAddr) -> IpAddr {
 }
 
 /// Whether it is a cloud's metadata address, also when it is wrapped in an IPv6 one.
-pub(super) fn is_metadata(address: IpAddr) -> bool {
+pub(crate) fn is_metadata(address: IpAddr) -> bool {
     let address = canonical(address);
     METADATA.contains(&address)
         || matches!(address, IpAddr::V6(v6) if embedded(v6).is_some_and(|inner| METADATA.contains(&IpAddr::V4(inner))))
 }
 
 /// Why an address is not one of the public internet; none if it is.
-pub(super) fn not_public(address: IpAddr) -> Option<&'static str> {
+pub(crate) fn not_public(address: IpAddr) -> Option<&'static str> {
     if is_metadata(address) {
         return Some("it is a cloud's metadata address");
     }

@@ -1,6 +1,6 @@
 //! Exceptions from the guard: addresses beside the public ones that tools may speak to.
 
-use super::address::{canonical, is_metadata};
+use crate::address::{canonical, is_metadata};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use url::Host;
@@ -10,7 +10,7 @@ const ENTRIES_MAX: usize = 1000;
 
 /// The exceptions of a setting.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct AllowList(Vec<Entry>);
+pub struct AllowList(Vec<Entry>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Entry {
@@ -40,7 +40,7 @@ impl AllowError {
 
 impl AllowList {
     /// Reads `host`, `host:port`, `IP`, `IP:port` and CIDR ranges.
-    pub(super) fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, AllowError> {
+    pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<Self, AllowError> {
         if entries.len() > ENTRIES_MAX {
             let problem = format!("there are {} of them, at most {ENTRIES_MAX} are taken", entries.len());
             return Err(AllowError { given: "the list".to_owned(), problem });
@@ -49,7 +49,7 @@ impl AllowList {
     }
 
     /// Whether the name was allowed, so that what it resolves to need not be public.
-    pub(super) fn name(&self, name: &str, port: u16) -> bool {
+    pub fn name(&self, name: &str, port: u16) -> bool {
         let name = name.trim_end_matches('.');
         self.0.iter().any(|entry| match entry {
             Entry::Name { host, port: at } => host == name && at.is_none_or(|at| at == port),
@@ -58,7 +58,7 @@ impl AllowList {
     }
 
     /// Whether the address was written out.
-    pub(super) fn written(&self, address: IpAddr, port: u16) -> bool {
+    pub fn written(&self, address: IpAddr, port: u16) -> bool {
         let address = canonical(address);
         self.0.iter().any(|entry| match entry {
             Entry::Address { address: known, port: at } => *known == address && at.is_none_or(|at| at == port),
@@ -67,13 +67,13 @@ impl AllowList {
     }
 
     /// Whether the address lies in an allowed range. A metadata address lies in none.
-    pub(super) fn in_range(&self, address: IpAddr) -> bool {
+    pub fn in_range(&self, address: IpAddr) -> bool {
         let address = canonical(address);
         !is_metadata(address) && self.0.iter().any(|entry| matches!(entry, Entry::Range(range) if range.contains(&address)))
     }
 
     /// Whether this very port of this host was allowed.
-    pub(super) fn port(&self, host: &Host<&str>, port: u16) -> bool {
+    pub fn port(&self, host: &Host<&str>, port: u16) -> bool {
         self.0.iter().any(|entry| match (entry, host) {
             (Entry::Name { host, port: Some(at) }, Host::Domain(name)) => host == name.trim_end_matches('.') && *at == port,
             (Entry::Address { address, port: Some(at) }, Host::Ipv4(v4)) => *address == IpAddr::V4(*v4) && *at == port,
