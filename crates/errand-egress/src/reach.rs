@@ -90,6 +90,11 @@ impl Reach {
         self.admitted(host, port, &found)
     }
 
+    /// What the resolver says of `host`, nothing of which was checked.
+    pub(crate) async fn lookup(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
+        self.lookup.lookup(host).await
+    }
+
     /// Those of the addresses found for `host` that may be connected to.
     ///
     /// # Errors

@@ -149,6 +149,14 @@ pub enum Error {
         /// What it speaks.
         language: &'static str,
     },
+    /// The session was given a way out and the tier's boxes can have none.
+    #[error("boxes of tier {tier} can have no way out here: {reason}")]
+    EgressUnavailable {
+        /// The tier.
+        tier: Tier,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
     /// The OCI runtime ended before the box began.
     #[error("the OCI runtime did not start the box ({said}); run `errand doctor`")]
     RuntimeFailed {
@@ -312,6 +320,7 @@ impl Error {
             Error::Setup { .. } => "sandbox_setup",
             Error::KernelLost { .. } => "sandbox_kernel_lost",
             Error::KernelGone { .. } => "sandbox_kernel_gone",
+            Error::EgressUnavailable { .. } => "sandbox_egress_unavailable",
             Error::RuntimeFailed { .. } => "sandbox_runtime_failed",
             Error::WorkspaceTooLarge { .. } => "sandbox_workspace_too_large",
             Error::ManifestRefused { .. } => "sandbox_manifest_refused",

@@ -163,6 +163,8 @@ pub struct ExecOutcome {
     pub workspace_bytes: u64,
     /// Files and folders in the workspace after the call.
     pub workspace_files: u64,
+    /// Whether the box had a way out: the call may have changed something outside, and counts as effectful.
+    pub had_way_out: bool,
 }
 
 impl ExecOutcome {

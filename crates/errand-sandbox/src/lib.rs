@@ -12,10 +12,12 @@
 //! - [`Images`], [`Image`]: named layers of Python packages, read-only in the boxes of sessions that ask for one.
 //! - [`Snapshot`], [`Manifest`], [`ChunkStore`]: what a workspace holds, content-addressed, and back again.
 //! - [`t0`] (feature `t0`): Python in an interpreter with limits, in a worker process, on any system.
+//! - [`WayOut`]: the one way out of the boxes of a session, for those that were given one.
 //! - [`Error`] and [`Tier`].
 //!
 //! Every call gets a fresh box; only the workspace lives on between calls. Everything blocks: from asynchronous code, call
-//! it on a thread for that (`spawn_blocking`). There is no network in a box, no fallback to anything weaker, no
+//! it on a thread for that (`spawn_blocking`). There is no network in a box but
+//! for its loopback and the door of a session that was given one, no fallback to anything weaker, no
 //! dependency on another crate of Errand, and no code for other systems than Linux, where the tier is reported absent.
 //! Unit tests stand beside the code, those that need real boxes in `tests/it`.
 
@@ -24,6 +26,7 @@
 #[cfg_attr(target_os = "linux", expect(dead_code, unreachable_pub, reason = "the other systems' side of the interface"))]
 mod absent;
 mod config;
+mod door;
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "namespaces, mounts and the code between clone and exec are system calls")]
 mod engine;
@@ -58,6 +61,7 @@ pub use absent::{
     try_volume,
 };
 pub use config::{EngineConfig, Inside, Interpreter, OciConfig, RuntimeKind, SessionOptions, VolumeSize};
+pub use door::{DOOR, OpenDoor, WayOut};
 #[cfg(target_os = "linux")]
 pub use engine::volume::try_volume;
 #[cfg(target_os = "linux")]

@@ -58,6 +58,7 @@ fn set_up(plan: &mut Plan) -> Result<()> {
     let root = root(plan)?;
     pivot(root).at(Stage::Pivot)?;
     network().at(Stage::Network)?;
+    door(plan).at(Stage::Door)?;
     processors(plan).at(Stage::Limits)?;
     wait_for(plan.control, GO_CGROUP).at(Stage::Cgroup)?;
     check(call!(libc::SYS_unshare, libc::CLONE_NEWCGROUP)).at(Stage::Cgroup)?;
@@ -246,6 +247,29 @@ fn network() -> std::result::Result<(), Errno> {
 pub(crate) fn host_name() -> std::result::Result<(), Errno> {
     let name = b"errand";
     check(call!(libc::SYS_sethostname, name.as_ptr(), name.len())).map(drop)
+}
+
+/// Where the box has a way out: a listening socket on its loopback, which only the parent keeps.
+pub(crate) fn door(plan: &Plan) -> std::result::Result<(), Errno> {
+    if plan.way_out.is_none() {
+        return Ok(());
+    }
+    let socket = check(call!(libc::SYS_socket, libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0))? as RawFd;
+    let made = listen(socket).and_then(|()| sys::send_fds(plan.control, &Message::Door.encode(), &[socket]));
+    sys::close(socket);
+    made
+}
+
+fn listen(socket: RawFd) -> std::result::Result<(), Errno> {
+    let std::net::SocketAddr::V4(door) = crate::door::DOOR else { return Err(libc::EAFNOSUPPORT) };
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: door.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(door.ip().octets()) },
+        sin_zero: [0; 8],
+    };
+    check(call!(libc::SYS_bind, socket, &raw const address, size_of_val(&address)))?;
+    check(call!(libc::SYS_listen, socket, crate::door::WAITING_MAX)).map(drop)
 }
 
 /// Loopback up: code in the box may talk to itself, and there is nothing else to talk to.

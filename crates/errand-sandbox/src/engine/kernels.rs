@@ -289,7 +289,7 @@ impl Kernel {
         let (mut status, mut failed) = (None, None);
         while let Some(message) = running.message() {
             match message {
-                Message::Interrupted | Message::Used(_) => {}
+                Message::Interrupted | Message::Used(_) | Message::Door => {}
                 Message::Ended(ended) => status = Some(ended),
                 Message::Failed(stage, errno) => failed = Some((stage, errno)),
                 Message::Started => {}

@@ -20,6 +20,7 @@ use super::sys::{self, call, check};
 use super::verify::Identities;
 use super::zygote::Zygote;
 use super::{child, plan};
+use crate::door::OpenDoor;
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 
@@ -46,6 +47,8 @@ pub(crate) struct Running {
     pub(super) main: Option<Forked>,
     /// Processor time that a box of a nest told of, or that was read before it was killed, in microseconds.
     used_us: AtomicU64,
+    /// Whoever attends to its door; gone with the box.
+    _door: Option<OpenDoor>,
     reaped: bool,
 }
 
@@ -176,7 +179,7 @@ pub(crate) fn launch(
     let (pid, pidfd) = clone(plan, NAMESPACES, child::init)
         .map_err(|errno| Error::Setup { stage: "making its namespaces", errno: text(errno) })?;
     let Wires { control: [control, _], stdout: [stdout, _], stderr: [stderr, _], .. } = wires;
-    let running = Running {
+    let mut running = Running {
         pid,
         pidfd,
         control,
@@ -186,6 +189,7 @@ pub(crate) fn launch(
         nest: None,
         main: None,
         used_us: AtomicU64::new(0),
+        _door: None,
         reaped: false,
     };
     for tree in &mut plan.trees {
@@ -197,6 +201,7 @@ pub(crate) fn launch(
     let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
     running.send(GO_MAPPED)?;
     running.group.add(pid).map_err(|e| Error::io("putting a box into its control groups", "cgroup", e))?;
+    running.open_door(plan)?;
     running.send(GO_CGROUP)?;
     Ok(running)
 }
@@ -211,10 +216,12 @@ pub(crate) fn launch_guard(
     guard: fn(&mut Plan) -> !,
 ) -> Result<Running> {
     let group = groups.make(limits).map_err(|e| Error::io("making control groups for a box", "cgroup", e))?;
-    let (pid, pidfd) = clone(plan, libc::CLONE_NEWPID | libc::CLONE_NEWNS, guard)
+    // With a way out the guard's network is the box's; the runtime else makes one of the box's own.
+    let network = if plan.way_out.is_some() { libc::CLONE_NEWNET } else { 0 };
+    let (pid, pidfd) = clone(plan, libc::CLONE_NEWPID | libc::CLONE_NEWNS | network, guard)
         .map_err(|errno| Error::Setup { stage: "making the namespaces of its guard", errno: text(errno) })?;
     let Wires { control: [control, _], stdout: [stdout, _], stderr: [stderr, _], .. } = wires;
-    let running = Running {
+    let mut running = Running {
         pid,
         pidfd,
         control,
@@ -224,6 +231,7 @@ pub(crate) fn launch_guard(
         nest: None,
         main: None,
         used_us: AtomicU64::new(0),
+        _door: None,
         reaped: false,
     };
     for tree in &mut plan.trees {
@@ -232,6 +240,7 @@ pub(crate) fn launch_guard(
     let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
     running.group.add(pid).map_err(|e| Error::io("putting a box into its control groups", "cgroup", e))?;
     running.send(GO_CGROUP)?;
+    running.open_door(plan)?;
     Ok(running)
 }
 
@@ -300,6 +309,7 @@ impl Running {
             nest: Some(nest),
             main: None,
             used_us: AtomicU64::new(0),
+            _door: None,
             reaped: false,
         }
     }
@@ -309,6 +319,29 @@ impl Running {
             // The child ended early; what it said about it is read from the socket.
             Ok(()) | Err(libc::EPIPE | libc::ECONNRESET) => Ok(()),
             Err(errno) => Err(Error::Setup { stage: "talking to its init", errno: text(errno) }),
+        }
+    }
+
+    /// Takes over the door of the box, where it has one. It waits for the step of the box's init that makes it.
+    fn open_door(&mut self, plan: &Plan) -> Result<()> {
+        let Some(way_out) = &plan.way_out else { return Ok(()) };
+        let mut bytes = [0u8; 8];
+        let mut fds = [-1; sys::FDS_MAX];
+        let received = sys::receive_fds(self.control.as_raw_fd(), &mut bytes, &mut fds);
+        let (length, count) = received.map_err(|errno| setup(Stage::Door, errno))?;
+        // SAFETY: the kernel just gave us these descriptors.
+        let mut passed = fds.into_iter().take(count).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect::<Vec<_>>();
+        let listener = passed.pop();
+        match (length, Message::decode(bytes), listener) {
+            (8, Some(Message::Door), Some(listener)) => {
+                let opened = above_two(listener)
+                    .map_err(io::Error::from)
+                    .and_then(|listener| way_out.open(std::net::TcpListener::from(listener)));
+                self._door = Some(opened.map_err(|e| Error::io("opening the way out of a box", "egress", e))?);
+                Ok(())
+            }
+            (8, Some(Message::Failed(stage, errno)), _) => Err(setup(stage, errno)),
+            _ => Err(setup(Stage::Door, libc::EPROTO)),
         }
     }
 

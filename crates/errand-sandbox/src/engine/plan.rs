@@ -91,6 +91,8 @@ pub(crate) struct Plan {
     pub(crate) rlimits: Vec<(u32, u64)>,
     /// Bit mask of processors, empty to leave it as it is.
     pub(crate) processors: Vec<u64>,
+    /// The way out, for a box that has one.
+    pub(crate) way_out: Option<std::sync::Arc<dyn crate::door::WayOut>>,
     /// Absolute path in the box.
     pub(crate) cwd: CString,
     pub(crate) program: Program,
@@ -122,10 +124,11 @@ pub(crate) enum Stage {
     WorkingFolder,
     Exec,
     Runtime,
+    Door,
 }
 
 impl Stage {
-    pub(crate) const ALL: [Stage; 16] = [
+    pub(crate) const ALL: [Stage; 17] = [
         Stage::Descriptors,
         Stage::Identity,
         Stage::HostFolder,
@@ -142,6 +145,7 @@ impl Stage {
         Stage::WorkingFolder,
         Stage::Exec,
         Stage::Runtime,
+        Stage::Door,
     ];
 
     pub(crate) fn text(self) -> &'static str {
@@ -162,6 +166,7 @@ impl Stage {
             Stage::WorkingFolder => "entering the working folder",
             Stage::Exec => "executing the program",
             Stage::Runtime => "having the OCI runtime start it",
+            Stage::Door => "making the door to its way out",
         }
     }
 }
@@ -179,6 +184,8 @@ pub(crate) enum Message {
     Interrupted,
     /// So many microseconds of processor time were used, told before the end.
     Used(i32),
+    /// The listening socket at the door of the box comes with this.
+    Door,
 }
 
 impl Message {
@@ -189,6 +196,7 @@ impl Message {
             Message::Ended(status) => (3, 0, status),
             Message::Interrupted => (4, 0, 0),
             Message::Used(micros) => (5, 0, micros),
+            Message::Door => (6, 0, 0),
         };
         let [a, b, c, d] = value.to_le_bytes();
         [kind, stage, 0, 0, a, b, c, d]
@@ -203,6 +211,7 @@ impl Message {
             3 => Some(Message::Ended(value)),
             4 => Some(Message::Interrupted),
             5 => Some(Message::Used(value)),
+            6 => Some(Message::Door),
             _ => None,
         }
     }
@@ -229,7 +238,7 @@ mod tests {
             let message = Message::Failed(stage, 13);
             assert_eq!(Message::decode(message.encode()), Some(message));
         }
-        for message in [Message::Started, Message::Ended(0x8900), Message::Interrupted, Message::Used(7)] {
+        for message in [Message::Started, Message::Ended(0x8900), Message::Interrupted, Message::Used(7), Message::Door] {
             assert_eq!(Message::decode(message.encode()), Some(message));
         }
         assert_eq!(Message::decode([9; 8]), None);

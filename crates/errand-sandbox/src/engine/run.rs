@@ -50,7 +50,10 @@ impl Engine {
 
     /// In a box that was made ahead, if there is one and the call fits in; with namespaces to be held on to while it ends.
     fn run_ahead(&self, session: &Session, exec: &Exec) -> Option<(Running, Vec<OwnedFd>)> {
-        let is_plain = session.image().is_none() && session.lacks_image().is_none() && exec.profile == Profile::Code;
+        let is_plain = !session.has_way_out()
+            && session.image().is_none()
+            && session.lacks_image().is_none()
+            && exec.profile == Profile::Code;
         if !is_plain {
             return None;
         }
@@ -104,6 +107,7 @@ impl Engine {
             cwd: self::cwd(cwd)?,
             program,
             stop: None,
+            way_out: session.way_out().cloned(),
             keep: Vec::new(),
             arguments: own_arguments(),
         })
@@ -119,10 +123,10 @@ impl Engine {
 
     /// A clean environment; the caller's variables win.
     pub(crate) fn environment(&self, session: &Session, exec: &Exec) -> Vec<(String, String)> {
-        self.environment_of(session.image().is_some(), exec)
+        self.environment_of(session.image().is_some(), session.way_out_environment(), exec)
     }
 
-    pub(super) fn environment_of(&self, has_image: bool, exec: &Exec) -> Vec<(String, String)> {
+    pub(super) fn environment_of(&self, has_image: bool, more: Vec<(String, String)>, exec: &Exec) -> Vec<(String, String)> {
         let mut path = self.search_path().join(":");
         if has_image {
             path.push_str(&format!(":{IMAGE_DIR}/bin"));
@@ -139,6 +143,7 @@ impl Engine {
         ]
         .map(|(name, value)| (name.to_string(), value.to_string()))
         .into();
+        all.extend(more);
         for (name, value) in &exec.env {
             all.retain(|(known, _)| known != name);
             all.push((name.clone(), value.clone()));
@@ -369,7 +374,7 @@ impl<'a> Call<'a> {
             match message {
                 Message::Ended(status) => self.ended = Some(status),
                 Message::Failed(stage, errno) => self.failed = Some((stage, errno)),
-                Message::Started | Message::Interrupted | Message::Used(_) => {}
+                Message::Started | Message::Interrupted | Message::Used(_) | Message::Door => {}
             }
         }
     }
@@ -402,6 +407,7 @@ impl<'a> Call<'a> {
             oom_kills,
             workspace_bytes: usage.bytes,
             workspace_files: usage.files,
+            had_way_out: self.session.has_way_out(),
         };
         Ok((outcome, group))
     }

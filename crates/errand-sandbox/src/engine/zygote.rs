@@ -156,7 +156,7 @@ fn sys_ask(socket: &OwnedFd, what: &[u8; 4], fds: &[i32]) -> Result<(usize, [u8;
 
 /// The part of an order that a call fills.
 pub(super) fn order(engine: &Engine, exec: &Exec) -> Order {
-    let environment = engine.environment_of(false, exec).into_iter();
+    let environment = engine.environment_of(false, Vec::new(), exec).into_iter();
     let [size, inodes] = tmp(&exec.limits);
     Order {
         workspace: None,

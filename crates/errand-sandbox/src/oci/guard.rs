@@ -33,6 +33,10 @@ fn set_up(plan: &mut Plan) -> Result<()> {
     call!(libc::SYS_umask, 0o022);
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as c_ulong, 0).at(Stage::Identity)?;
     child::wait_for(plan.control, GO_CGROUP).at(Stage::Cgroup)?;
+    if plan.way_out.is_some() {
+        child::loopback().at(Stage::Network)?;
+        child::door(plan).at(Stage::Door)?;
+    }
     hide_mounts().at(Stage::Root)?;
     new_proc().at(Stage::Proc)?;
     seal_cgroups().at(Stage::Cgroup)?;

@@ -78,6 +78,7 @@ fn plan(job: Job, control: RawFd, filters: Vec<seccompiler::BpfProgram>) -> Resu
         cwd: CString::new(job.cwd).map_err(nul)?,
         program,
         stop: None,
+        way_out: None,
         keep: Vec::new(),
         arguments: None,
     })

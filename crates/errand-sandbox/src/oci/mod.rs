@@ -38,6 +38,9 @@ pub use rehearse::Defence;
 /// What the bundle takes beside the code of a call: its small files and the runtime's state.
 const BUNDLE_BYTES: u64 = 24 << 20;
 
+/// Why some have no way out.
+const NO_WAY_OUT: &str = "its runtime keeps its boxes in a network of its own making, which no door can be made in; take crun or runc, or tier t1";
+
 /// Makes boxes by an OCI runtime. It exists only where the probe passed.
 #[derive(Debug)]
 pub struct OciEngine {
@@ -133,6 +136,9 @@ impl OciEngine {
         if exec.profile != Profile::Code {
             return Err(Error::ExecRefused { reason: "the profile of browsers is one of tier t1: run it there".into() });
         }
+        if session.has_way_out() && !self.can_have_way_out() {
+            return Err(Error::EgressUnavailable { tier: Tier::T2, reason: NO_WAY_OUT });
+        }
         let on_output = exec.on_output.take();
         let cwd = paths::checked(&exec.cwd)?;
         let name = exec.argv.first().map_or("", String::as_str);
@@ -174,8 +180,13 @@ impl OciEngine {
             |error: serde_json::Error| Error::ExecRefused { reason: format!("it cannot be written as JSON ({error})") };
         let job = serde_json::to_vec(job).map_err(text)?;
         let room = CELL_BYTES_MAX as u64 + BUNDLE_BYTES;
+        let has_way_out = view.way_out.is_some();
         let facts = bundle::Facts { host_ids, inside: &self.config.inside, rlimits: &view.rlimits, job };
         let bundle::Bundle { mut trees, mut steps, mut spec } = bundle::bundle(view.trees, view.steps, facts);
+        if has_way_out {
+            // It stays in the guard's, which is empty but for the door.
+            spec.linux.namespaces.retain(|one| one.kind != "network");
+        }
         if let Some(missing) = self.missing {
             missing.leave_out(&mut spec);
         }
@@ -213,6 +224,11 @@ impl OciEngine {
     fn around(&self, limits: &Limits) -> Limits {
         let (bytes, processes) = self.overhead();
         Limits { memory_bytes: limits.memory_bytes + bytes, processes: limits.processes + processes, ..limits.clone() }
+    }
+
+    /// Whether its boxes can be in a network that was made for them: gVisor's have one of its own, and of others nobody knows.
+    fn can_have_way_out(&self) -> bool {
+        matches!(self.kind, RuntimeKind::Crun | RuntimeKind::Runc)
     }
 
     /// What a runtime takes beside the box: memory, and processes with threads.

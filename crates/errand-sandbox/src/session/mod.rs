@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdi
 use rustix::io::Errno;
 
 use crate::config::{SessionOptions, VolumeSize};
+use crate::door::{DOOR, WayOut};
 use crate::engine::Kernel;
 use crate::engine::volume::{self, Volume};
 use crate::error::{Error, Result};
@@ -59,12 +60,16 @@ pub struct Session {
     /// What its boxes show beside the host's system: its name, and the image unless that is missing.
     image: Option<(String, Option<Image>)>,
     volume: Option<Volume>,
+    /// What leads out of its boxes.
+    way_out: Option<Arc<dyn WayOut>>,
     /// Held for its lock.
-    _record: File,
+    record: File,
+    /// What the record says.
+    kept: Record,
 }
 
 /// What `session.json` holds.
-#[derive(Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Record {
     schema: u32,
     slot: Option<u32>,
@@ -74,6 +79,9 @@ struct Record {
     /// The workspace is a volume of this size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     volume: Option<VolumeSize>,
+    /// What whoever made it granted it, in words of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grant: Option<serde_json::Value>,
 }
 
 impl Sessions {
@@ -256,15 +264,16 @@ impl Sessions {
             (None, None) => None,
         };
         let owner = Owner::take(&self.id_locks, before.slot)?;
-        let now =
-            Record { schema: 1, slot: owner.slot(), image: image.as_ref().map(|(name, _)| name.clone()), volume: size };
+        let image_name = image.as_ref().map(|(name, _)| name.clone());
+        let grant = before.grant.clone();
+        let now = Record { schema: 1, slot: owner.slot(), image: image_name, volume: size, grant };
         if owner.needs_chown() && before.slot != now.slot {
             give_all(workspace.as_fd(), &owner)?;
         }
         if before != now {
             write_record(&mut record, &now).map_err(|e| Error::io("writing a session's record", &path, e))?;
         }
-        Ok(Session { id: id.into(), path, workspace, owner, image, volume, _record: record })
+        Ok(Session { id: id.into(), path, workspace, owner, image, volume, way_out: None, record, kept: now })
     }
 
     fn clear_removed(&self) -> Result<()> {
@@ -305,6 +314,43 @@ impl Session {
     /// User and group id the box has on the host.
     pub fn host_ids(&self) -> (u32, u32) {
         (self.owner.uid, self.owner.gid)
+    }
+
+    /// Gives its boxes a way out, for as long as it is open. Those that run already stay without. A record alone gives none.
+    pub fn set_way_out(&mut self, way_out: Arc<dyn WayOut>) {
+        self.way_out = Some(way_out);
+    }
+
+    /// Whether its boxes have a way out. What they do may then change something outside, so a call in it is effectful: it must
+    /// not be repeated by itself after a crash.
+    pub fn has_way_out(&self) -> bool {
+        self.way_out.is_some()
+    }
+
+    pub(crate) fn way_out(&self) -> Option<&Arc<dyn WayOut>> {
+        self.way_out.as_ref()
+    }
+
+    /// Variables that tell of the way out.
+    pub(crate) fn way_out_environment(&self) -> Vec<(String, String)> {
+        self.way_out.as_ref().map(|way_out| way_out.environment(DOOR)).unwrap_or_default()
+    }
+
+    /// What was kept with [`Session::keep_grant`], also by a process before this one.
+    pub fn grant(&self) -> Option<&serde_json::Value> {
+        self.kept.grant.as_ref()
+    }
+
+    /// Keeps what the session is granted, for those who open it later. It holds no secret: the file lies beside the workspace.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be written.
+    pub fn keep_grant(&mut self, grant: serde_json::Value) -> Result<()> {
+        let now = Record { grant: Some(grant), ..self.kept.clone() };
+        let failed = |e| Error::io("writing a session's record", &self.path, e);
+        write_record(&mut self.record, &now).map_err(failed)?;
+        self.kept = now;
+        Ok(())
     }
 
     /// What its boxes show beside the host's system.

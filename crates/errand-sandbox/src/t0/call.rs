@@ -251,6 +251,7 @@ impl Seen {
             oom_kills: 0,
             workspace_bytes: 0,
             workspace_files: 0,
+            had_way_out: false,
         };
         Called { outcome, value: self.value, is_alive }
     }

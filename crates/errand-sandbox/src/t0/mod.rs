@@ -221,5 +221,6 @@ fn cancelled() -> ExecOutcome {
         oom_kills: 0,
         workspace_bytes: 0,
         workspace_files: 0,
+        had_way_out: false,
     }
 }

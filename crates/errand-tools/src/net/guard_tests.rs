@@ -1,7 +1,7 @@
 use super::*;
 use async_trait::async_trait;
-use std::net::IpAddr;
 use proptest::prelude::*;
+use std::net::IpAddr;
 
 /// Names and what they resolve to; a name may resolve to something else each time.
 struct Fake(Vec<(&'static str, Vec<&'static str>)>);

@@ -20,14 +20,14 @@ pub(crate) mod server;
 #[cfg(test)]
 mod tests;
 
-pub use errand_egress::AllowError;
 #[cfg(test)]
 pub(crate) use body::Read;
 #[allow(unused_imports, reason = "for tools that call something else than a URL")]
 pub(crate) use breaker::{Breakers, Pass};
 pub use client::Network;
 pub(crate) use client::{Request, Response};
-pub(crate) use error::Failure;
+pub use errand_egress::AllowError;
 #[cfg(test)]
 pub(crate) use errand_egress::Lookup;
+pub(crate) use error::Failure;
 pub(crate) use redirect::IDEMPOTENCY_KEY;

@@ -79,6 +79,7 @@ impl Nest {
             cwd: c"/".into(),
             program,
             stop: None,
+            way_out: None,
             keep,
             arguments: own_arguments(),
         };
