@@ -415,6 +415,8 @@ pub(crate) enum SandboxCommand {
         /// Give it a workspace of that many MiB that is reserved on the disk and never grows; only root can
         #[arg(long, value_name = "MIB")]
         volume: Option<u64>,
+        #[command(flatten)]
+        grant: Box<SandboxGrant>,
     },
     /// List the sessions
     List,
@@ -472,6 +474,31 @@ pub(crate) struct SandboxScript {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) limits: SandboxLimits,
+}
+
+/// A way out of the boxes of a session, which else have none.
+#[derive(Debug, Args)]
+pub(crate) struct SandboxGrant {
+    /// Let its boxes speak TLS and HTTP to this host, through a proxy: HOST, HOST:PORT, *.SUFFIX or *.SUFFIX:PORT, on ports 443
+    /// and 80 where none is given; may be repeated
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) allow_host: Vec<String>,
+    /// The same, for what is neither: tunnels there may carry anything
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) allow_plain: Vec<String>,
+    /// Grant these methods only to the hosts of --allow-host, which then refuse tunnels; may be repeated
+    #[arg(long, value_name = "METHOD", requires = "allow_host")]
+    pub(crate) allow_method: Vec<String>,
+    /// Most MiB that may pass, both ways together [default: 1024]
+    #[arg(long, value_name = "MIB")]
+    pub(crate) egress_mib: Option<u64>,
+    /// End the way out so long from now, such as 30m or 2h [default: never]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) egress_for: Option<String>,
+    /// Give boxes a placeholder of this secret in the variable NAME; the proxy puts the secret in its place, in headers of
+    /// https:// requests to these hosts; may be repeated
+    #[arg(long, value_name = "NAME=HOST,…")]
+    pub(crate) secret: Vec<String>,
 }
 
 #[derive(Debug, Args)]

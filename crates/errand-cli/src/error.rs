@@ -64,6 +64,7 @@ const USAGE: &[&str] = &[
     "call_id_invalid",
     "config_invalid",
     "duration_invalid",
+    "egress_grant_invalid",
     "error_code_unknown",
     "file_missing",
     "file_name_unusable",

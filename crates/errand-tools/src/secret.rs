@@ -17,7 +17,7 @@ impl Secret {
     }
 
     /// The text itself, to be sent where it belongs.
-    pub(crate) fn expose(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

@@ -107,6 +107,57 @@ fn cells_from_a_pipe_are_run_and_told() {
     assert_eq!((ended.code, told["end"].as_str()), (Some(1), Some("interrupted")));
 }
 
+/// A host on loopback that says hello to everybody; gives its port.
+fn hello() -> u16 {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+        }
+    });
+    port
+}
+
+#[test]
+fn a_session_that_was_granted_a_host_reaches_it_and_no_other() {
+    let Some(user) = user() else { return };
+    let port = hello();
+    let host = format!("127.0.0.1:{port}");
+    let ask = |port: u16| {
+        let host = format!("127.0.0.1:{port}");
+        let request = format!("GET http://{host}/ HTTP/1.1\\r\\nHost: {host}\\r\\nConnection: close\\r\\n\\r\\n");
+        format!("exec 3<>/dev/tcp/127.0.0.1/3128; printf '{request}' >&3; cat <&3")
+    };
+    let made = user.json(0, &["sandbox", "create", "open", "--allow-host", &host, "--egress-mib", "1"]).remove(0);
+    assert_eq!(made["grant"]["egress"]["hosts"][0]["host"], "127.0.0.1", "{made}");
+    // A grant to a session is not the word of whoever runs this: the address is one of this machine.
+    let exec = |script: &str| user.expect(0, &["sandbox", "exec", "open", "--", "bash", "-c", script]);
+    let ended = exec(&ask(port));
+    assert!(ended.stdout.starts_with("HTTP/1.1 403 egress_denied"), "{ended:?}");
+    assert!(ended.stderr.contains("way out: ") && ended.stderr.contains("allow_addresses"), "{ended:?}");
+    let allowed = ["--allow-address", &host, "--json", "sandbox", "exec", "open", "--", "bash", "-c", &ask(port)];
+    let told = user.expect(0, &allowed).json().remove(0);
+    assert!(told["stdout"]["text"].as_str().unwrap().ends_with("hello"), "{told}");
+    assert!(told["egress"]["allowed"] == 1 && told["egress"]["bytes_down"].as_u64().unwrap() > 5, "{told}");
+    let other = ["--allow-address", &host, "--json", "sandbox", "exec", "open", "--", "bash", "-c", &ask(port ^ 1)];
+    let told = user.expect(0, &other).json().remove(0);
+    assert_eq!(told["egress"]["last_refusals"][0]["code"], "egress_denied", "{told}");
+    // What was used is off the budget, also for commands to come; and without a grant there is no door.
+    let record = std::fs::read_to_string(user.data().join("sandboxes/open/session.json")).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    assert!(record["grant"]["egress"]["bytes_max"].as_u64().unwrap() < 1 << 20, "{record}");
+    user.expect(1, &["sandbox", "exec", "s", "--", "bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/3128"]);
+    for wrong in [["--allow-host", "*"], ["--allow-host", "http://a.example"], ["--allow-plain", "a:0"]] {
+        user.refused(2, "egress_grant_invalid", &["sandbox", "create", "no", wrong[0], wrong[1]]);
+    }
+    user.refused(2, "egress_grant_invalid", &["sandbox", "create", "no", "--allow-host", &host, "--secret", "KEY"]);
+    user.expect(0, &["sandbox", "create", "keyed", "--allow-host", &host, "--secret", "KEY=127.0.0.1"]);
+    user.refused(1, "tool_secret_missing", &["sandbox", "exec", "keyed", "--", "true"]);
+}
+
 /// Tier T0: its workers are the binary itself, and no session is needed.
 #[test]
 fn a_script_runs_without_a_box() {

@@ -1,6 +1,7 @@
 //! `errand sandbox`: boxes by hand. A session is a workspace that stays until it is killed; each command gets a fresh box
 //! over it, `shell` one that stays as long as it runs.
 
+mod egress;
 mod image;
 #[cfg(feature = "t0")]
 pub(super) mod script;
@@ -48,7 +49,8 @@ pub(super) async fn sandbox(context: &Context, args: Sandbox) -> Result<Exit, Er
     let images = image::images(&config, Vec::new())?;
     let sessions = sessions.with_images(Arc::clone(&images));
     match args.command {
-        SandboxCommand::Create { id, image, volume } => {
+        SandboxCommand::Create { id, image, volume, grant } => {
+            let grant = egress::granted(&grant)?;
             let files = Limits::default().workspace_files;
             let volume = volume.map(|megabytes| VolumeSize { bytes: megabytes.saturating_mul(1 << 20), files });
             if let Some(name) = &image
@@ -56,7 +58,7 @@ pub(super) async fn sandbox(context: &Context, args: Sandbox) -> Result<Exit, Er
             {
                 return Ok(exit);
             }
-            create(context, &sessions, id, &SessionOptions { image, volume })
+            create(context, &sessions, id, &SessionOptions { image, volume }, grant)
         }
         SandboxCommand::List => list(context, &sessions),
         SandboxCommand::Kill { id } => {
@@ -77,15 +79,25 @@ fn failed(error: &errand_sandbox::Error) -> Error {
     Error::chain(error.code(), error)
 }
 
-fn create(context: &Context, sessions: &Sessions, id: Option<String>, options: &SessionOptions) -> Result<Exit, Error> {
+fn create(
+    context: &Context,
+    sessions: &Sessions,
+    id: Option<String>,
+    options: &SessionOptions,
+    grant: Option<serde_json::Value>,
+) -> Result<Exit, Error> {
     let id = id.unwrap_or_else(|| format!("sbx-{}", &super::start::new_run().to_string()[4..].to_lowercase()));
     let session = sessions.create_with(&id, options).map_err(|error| failed(&error))?;
+    if let Some(grant) = grant {
+        session.keep_grant(grant).map_err(|error| failed(&error))?;
+    }
     match context.audience() {
         Audience::Machines => print_json(&json!({
             "type": "session",
             "id": session.id(),
             "workspace": text::path(&session.workspace_path()),
             "workspace_quota": session.workspace_quota(),
+            "grant": session.grant(),
             "image": session.image().map(|image| json!({"name": image.name(), "digest": image.digest()})),
         })),
         Audience::People => print(session.id()),
@@ -189,10 +201,11 @@ async fn exec(
     args: SandboxExec,
 ) -> Result<Exit, Error> {
     let session = sessions.open(&args.id).map_err(|error| failed(&error))?;
-    let session = match image::dressed(context, images, session).await? {
+    let mut session = match image::dressed(context, images, session).await? {
         Ok(session) => session,
         Err(exit) => return Ok(exit),
     };
+    let way = egress::Way::open(config, &mut session)?;
     let cancel = CancelToken::new().map_err(|error| Error::new("engine_stopped", error.to_string()))?;
     let mut exec = Exec::new(args.command);
     exec.limits = limits(&args.limits)?;
@@ -204,11 +217,15 @@ async fn exec(
         exec.on_output = Some(Box::new(pass_on));
     }
     let config = config.clone();
-    let work = move || engine(&config)?.run(&session, exec).map_err(|error| failed(&error));
+    let session = Arc::new(session);
+    let its = Arc::clone(&session);
+    let work = move || engine(&config)?.run(&its, exec).map_err(|error| failed(&error));
     let (outcome, signal) = stoppable(work, &cancel).await?;
+    let used = way.told();
+    way.close(&session, context.audience() == Audience::People)?;
     let outcome = outcome?;
     if context.audience() == Audience::Machines {
-        print_json(&told(&outcome));
+        print_json(&told(&outcome, used));
     }
     Ok(ended(signal, outcome.exit))
 }
@@ -273,7 +290,7 @@ fn why(exit: Ended) -> &'static str {
     }
 }
 
-fn told(outcome: &ExecOutcome) -> serde_json::Value {
+fn told(outcome: &ExecOutcome, used: serde_json::Value) -> serde_json::Value {
     json!({
         "type": "exec",
         "exit": outcome.exit,
@@ -284,6 +301,7 @@ fn told(outcome: &ExecOutcome) -> serde_json::Value {
         "memory_peak_bytes": outcome.memory_peak_bytes,
         "workspace_bytes": outcome.workspace_bytes,
         "workspace_files": outcome.workspace_files,
+        "egress": used,
     })
 }
 
@@ -299,10 +317,20 @@ async fn shell(
     args: SandboxShell,
 ) -> Result<Exit, Error> {
     let session = sessions.open(&args.id).map_err(|error| failed(&error))?;
-    let session = match image::dressed(context, images, session).await? {
-        Ok(session) => Arc::new(session),
+    let mut session = match image::dressed(context, images, session).await? {
+        Ok(session) => session,
         Err(exit) => return Ok(exit),
     };
+    let way = egress::Way::open(config, &mut session)?;
+    let session = Arc::new(session);
+    let ended = cells(context, config, &session, args).await;
+    way.close(&session, context.audience() == Audience::People)?;
+    ended
+}
+
+/// The cells of a shell, up to its end.
+async fn cells(context: &Context, config: &Config, session: &Arc<Session>, args: SandboxShell) -> Result<Exit, Error> {
+    let session = Arc::clone(session);
     let limits = limits(&args.limits)?;
     let (config, language) = (config.clone(), args.language.into());
     let cancel = CancelToken::new().map_err(|error| Error::new("engine_stopped", error.to_string()))?;

@@ -13,8 +13,8 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdirat, openat, renameat_with};
 use rustix::io::Errno;
@@ -62,10 +62,8 @@ pub struct Session {
     volume: Option<Volume>,
     /// What leads out of its boxes.
     way_out: Option<Arc<dyn WayOut>>,
-    /// Held for its lock.
-    record: File,
-    /// What the record says.
-    kept: Record,
+    /// Held for its lock; and what it says.
+    record: Mutex<(File, Record)>,
 }
 
 /// What `session.json` holds.
@@ -273,7 +271,16 @@ impl Sessions {
         if before != now {
             write_record(&mut record, &now).map_err(|e| Error::io("writing a session's record", &path, e))?;
         }
-        Ok(Session { id: id.into(), path, workspace, owner, image, volume, way_out: None, record, kept: now })
+        Ok(Session {
+            id: id.into(),
+            path,
+            workspace,
+            owner,
+            image,
+            volume,
+            way_out: None,
+            record: Mutex::new((record, now)),
+        })
     }
 
     fn clear_removed(&self) -> Result<()> {
@@ -337,19 +344,26 @@ impl Session {
     }
 
     /// What was kept with [`Session::keep_grant`], also by a process before this one.
-    pub fn grant(&self) -> Option<&serde_json::Value> {
-        self.kept.grant.as_ref()
+    pub fn grant(&self) -> Option<serde_json::Value> {
+        self.record().1.grant.clone()
+    }
+
+    fn record(&self) -> MutexGuard<'_, (File, Record)> {
+        // What is kept is replaced as a whole.
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps what the session is granted, for those who open it later. It holds no secret: the file lies beside the workspace.
     ///
     /// # Errors
     /// [`Error::Io`] when it cannot be written.
-    pub fn keep_grant(&mut self, grant: serde_json::Value) -> Result<()> {
-        let now = Record { grant: Some(grant), ..self.kept.clone() };
+    pub fn keep_grant(&self, grant: serde_json::Value) -> Result<()> {
+        let mut record = self.record();
+        let (file, kept) = &mut *record;
+        let now = Record { grant: Some(grant), ..kept.clone() };
         let failed = |e| Error::io("writing a session's record", &self.path, e);
-        write_record(&mut self.record, &now).map_err(failed)?;
-        self.kept = now;
+        write_record(file, &now).map_err(failed)?;
+        *kept = now;
         Ok(())
     }
 

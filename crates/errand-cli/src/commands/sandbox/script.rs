@@ -30,7 +30,7 @@ pub(super) async fn script(context: &Context, args: SandboxScript) -> Result<Exi
     let (outcome, signal) = stoppable(work, &cancel).await?;
     let outcome = outcome.map_err(|error| failed(&error))?;
     if !is_live {
-        print_json(&told(&outcome));
+        print_json(&told(&outcome, serde_json::Value::Null));
     }
     Ok(ended(signal, outcome.exit))
 }
