@@ -155,7 +155,7 @@ fn a_session_that_was_granted_a_host_reaches_it_and_no_other() {
     }
     user.refused(2, "egress_grant_invalid", &["sandbox", "create", "no", "--allow-host", &host, "--secret", "KEY"]);
     user.expect(0, &["sandbox", "create", "keyed", "--allow-host", &host, "--secret", "KEY=127.0.0.1"]);
-    user.refused(1, "tool_secret_missing", &["sandbox", "exec", "keyed", "--", "true"]);
+    user.refused(2, "tool_secret_missing", &["sandbox", "exec", "keyed", "--", "true"]);
 }
 
 /// Tier T0: its workers are the binary itself, and no session is needed.
