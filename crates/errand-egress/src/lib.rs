@@ -11,7 +11,7 @@
 //! - [`Secret`]: what a box uses and never sees.
 //! - `budget`, `stream`, `state`: bytes counted while they stream, connections bounded, names pinned, decisions told.
 //!
-//! Absent on purpose: any parsing of HTTP or TLS of our own, interception of TLS (ADR 0009), any way out that no session was
+//! Absent on purpose: any parsing of HTTP or TLS of our own, interception of TLS (ADR 0011), any way out that no session was
 //! granted.
 
 mod address;
