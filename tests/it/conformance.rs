@@ -7,7 +7,7 @@ use errand_core::{
     ModelReplied, ModelReply, Nonce, Observation, Outcome, Price, RequestedCall, RunConfig, RunId, RunLog, Sealed, Spent,
     Started, Timestamp, ToolDefinition, ToolSpec, Usage, Usd, UserMessage, Verdict, WhenExceeded,
 };
-use errand_engine::ports::{Assistants, Blobs, Commit, DueEntry, Inbox, Message, Put, Queue, RunFilter, Store};
+use errand_engine::ports::{Assistants, Blobs, Commit, DueEntry, Heads, Inbox, Message, Put, Queue, RunFilter, Store};
 use std::sync::Arc;
 
 /// Runs, records and items to store: what they say does not matter, that they are right does.
@@ -437,6 +437,31 @@ pub async fn blobs(make: impl AsyncFn() -> Arc<dyn Blobs>) {
 
 /// A queue with its inboxes for steps and calls.
 pub type Queues = (Arc<dyn Queue>, Arc<dyn Inbox>, Arc<dyn Inbox>);
+
+/// What heads must do.
+pub async fn heads(make: impl AsyncFn() -> Arc<dyn Heads>) {
+    let heads = make().await;
+    assert_eq!(heads.read("s").await.unwrap(), None);
+    assert!(!heads.replace("s", Some(b"something"), b"1").await.unwrap(), "there is nothing yet");
+    assert!(heads.replace("s", None, b"1").await.unwrap());
+    assert!(!heads.replace("s", None, b"2").await.unwrap(), "there is something by now");
+    assert!(!heads.replace("s", Some(b"0"), b"2").await.unwrap());
+    assert_eq!(heads.read("s").await.unwrap().unwrap(), b"1");
+    assert!(heads.replace("s", Some(b"1"), b"2").await.unwrap());
+    assert_eq!((heads.read("s").await.unwrap().unwrap(), heads.read("other").await.unwrap()), (b"2".to_vec(), None));
+    for name in ["", "..", ".lock", "a/b", "../s", &"x".repeat(65)] {
+        assert!(heads.replace(name, None, b"x").await.is_err(), "{name:?} is no name");
+    }
+    // Of all who believe that the head is as they know it, one is right.
+    let racing = (0..32u8).map(|number| {
+        let heads = heads.clone();
+        tokio::spawn(async move { heads.replace("s", Some(b"2"), &[number; 1000]).await.unwrap() })
+    });
+    let won = futures::future::join_all(racing.collect::<Vec<_>>()).await;
+    let won: Vec<usize> = won.into_iter().enumerate().filter(|(_, won)| *won.as_ref().unwrap()).map(|(n, _)| n).collect();
+    assert_eq!(won.len(), 1, "{won:?}");
+    assert_eq!(heads.read("s").await.unwrap().unwrap(), [won[0] as u8; 1000]);
+}
 
 /// What every place for assistants must do.
 pub async fn assistants(make: impl AsyncFn() -> Arc<dyn Assistants>) {

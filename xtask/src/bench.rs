@@ -1,5 +1,6 @@
 //! `cargo xtask bench step`: what a durable step costs, beside the least it can cost, in one run and one table.
 //! `cargo xtask bench sandbox`: what boxes and kernels cost, beside bubblewrap.
+//! `cargo xtask bench snapshot`: what keeping and restoring a workspace costs, beside a floor and `cp -a`.
 //!
 //! - [`process`]: starting the programs and telling them what to do;
 //! - [`round`]: one round, every figure once, ours and the floors in turns;
@@ -37,6 +38,8 @@ enum What {
     Step(StepArgs),
     /// What a sandbox costs whoever waits for it.
     Sandbox(SandboxArgs),
+    /// What keeping a workspace costs, and how long a restore keeps the first reader waiting.
+    Snapshot(SnapshotArgs),
 }
 
 /// How often.
@@ -45,6 +48,17 @@ struct SandboxArgs {
     /// Rounds; each has everything once, beside its peer.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rounds: u32,
+}
+
+/// How often, and how much.
+#[derive(clap::Args)]
+struct SnapshotArgs {
+    /// Rounds; each has everything once, beside its floor.
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rounds: u32,
+    /// Largest workspace to restore, in MiB; three times as much is needed on the disk.
+    #[arg(long, default_value_t = 1000)]
+    largest: u64,
 }
 
 /// How often, and where the figures go.
@@ -78,6 +92,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.what {
         What::Step(args) => step(args),
         What::Sandbox(args) => sandbox(args),
+        What::Snapshot(args) => snapshot(args),
     }
 }
 
@@ -88,6 +103,16 @@ fn sandbox(args: &SandboxArgs) -> anyhow::Result<()> {
     command.args(["claims", "--rounds", &args.rounds.to_string(), "--data"]).arg(folder.fresh()?);
     command.arg("--worker").arg(&programs.errand).args(["--worker-argument", "t0-worker"]);
     let status = command.status().context("cannot start errand-bench")?;
+    anyhow::ensure!(status.success(), "the benchmark ended with {status}");
+    Ok(())
+}
+
+fn snapshot(args: &SnapshotArgs) -> anyhow::Result<()> {
+    let programs = Programs::build()?;
+    let folder = Folder::beside(&programs)?;
+    let mut command = std::process::Command::new(&programs.bench);
+    command.args(["snapshots", "--rounds", &args.rounds.to_string(), "--largest", &args.largest.to_string(), "--data"]);
+    let status = command.arg(folder.fresh()?).status().context("cannot start errand-bench")?;
     anyhow::ensure!(status.success(), "the benchmark ended with {status}");
     Ok(())
 }

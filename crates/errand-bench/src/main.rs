@@ -14,6 +14,7 @@ mod boxes;
 mod claims;
 mod floor;
 mod orders;
+mod snapshots;
 mod stub;
 
 use clap::{Parser, Subcommand};
@@ -36,6 +37,8 @@ enum Command {
     Boxes(boxes::Args),
     /// Claim kernels, make boxes and run cells, and print what that took.
     Claims(claims::Args),
+    /// Take snapshots, restore them, and print what that took.
+    Snapshots(snapshots::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Floor(args) => floor::run(&args),
         Command::Boxes(args) => boxes::run(&args),
         Command::Claims(args) => claims::run(&args),
+        Command::Snapshots(args) => snapshots::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -195,6 +195,24 @@ pub enum Error {
         /// The session.
         id: String,
     },
+    /// Another runner has taken the session over.
+    #[error(
+        "session {session} belongs to another runner now (fence {theirs}, this one had {ours}): nothing it holds is kept as the session's any longer; take the session over again if it should be this runner's"
+    )]
+    Fenced {
+        /// The session.
+        session: String,
+        /// Under which fence this one wrote.
+        ours: u64,
+        /// Under which it is now; 0 if the head is gone.
+        theirs: u64,
+    },
+    /// Bytes that claim to be the head of a session and are none this crate would write.
+    #[error("the head of session {session} in the store cannot be read: restore that object from an earlier version of it")]
+    HeadRefused {
+        /// The session.
+        session: String,
+    },
     /// The caller's chunk store failed.
     #[error("the chunk store failed to {action}")]
     Store {
@@ -326,6 +344,8 @@ impl Error {
             Error::ManifestRefused { .. } => "sandbox_manifest_refused",
             Error::Chunk { .. } => "sandbox_chunk",
             Error::RestoreUnfinished { .. } => "sandbox_restore_unfinished",
+            Error::Fenced { .. } => "sandbox_fenced",
+            Error::HeadRefused { .. } => "sandbox_head_refused",
             Error::Store { .. } => "sandbox_store",
             Error::ScriptWorker { .. } => "sandbox_script_worker",
             Error::ScriptLost => "sandbox_script_lost",

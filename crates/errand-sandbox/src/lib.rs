@@ -83,6 +83,6 @@ pub use repairs::repairs;
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]
 pub use session::{Session, Sessions};
-#[cfg(target_os = "linux")]
-pub use snapshot::Restoring;
 pub use snapshot::{CHUNK_BYTES_MAX, Change, ChangeKind, Chunk, ChunkStore, FilesOf, Manifest, Node, Snapshot};
+#[cfg(target_os = "linux")]
+pub use snapshot::{HeadStore, Keeper, Kept, Restoring};

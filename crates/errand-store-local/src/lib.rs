@@ -1,6 +1,6 @@
 //! A data folder on a laptop: runs in one SQLite file, blobs in a folder, a queue in memory.
 //!
-//! Reading order: [`DataFolder`] (who may open it, and as what), [`LocalStore`] (runs, see `store/`), [`LocalBlobs`], [`LocalAssistants`],
+//! Reading order: [`DataFolder`] (who may open it, and as what), [`LocalStore`] (runs, see `store/`), [`LocalBlobs`], [`LocalHeads`], [`LocalAssistants`],
 //! [`LocalQueue`], [`SystemWorld`], [`Error`] (every way in which it can fail, each with a code). Within `store/`:
 //! `writer` (one thread, commits shared by whatever waits), `write` (what each write does), `claims` (those that need
 //! not be stored, and why), `cache` (what the owner remembers), `read` (queries). `recover` tells what a new owner does
@@ -14,6 +14,7 @@ mod blobs;
 mod error;
 mod fault;
 mod folder;
+mod heads;
 mod packed;
 mod queue;
 mod recover;
@@ -29,6 +30,7 @@ pub use blobs::LocalBlobs;
 pub use error::Error;
 pub use fault::{FaultPlan, Moment};
 pub use folder::{DataFolder, Mode};
+pub use heads::LocalHeads;
 pub use queue::{LocalInbox, LocalQueue, QueueLimits};
 pub use store::{LocalStore, WriterStats};
 pub use world::SystemWorld;

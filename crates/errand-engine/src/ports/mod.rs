@@ -1,10 +1,11 @@
 //! What the engine asks of the world. One trait per kind of adapter; adapters know these and never each other.
 //!
-//! [`Store`], [`Blobs`] and [`Assistants`] keep, [`Queue`] carries, [`Models`] think, [`Tools`] act, [`World`] tells time and draws
+//! [`Store`], [`Blobs`], [`Heads`] and [`Assistants`] keep, [`Queue`] carries, [`Models`] think, [`Tools`] act, [`World`] tells time and draws
 //! nonces, [`Watch`] looks on.
 
 mod assistants;
 mod blobs;
+mod heads;
 mod models;
 mod queue;
 mod store;
@@ -14,6 +15,7 @@ mod world;
 
 pub use assistants::Assistants;
 pub use blobs::Blobs;
+pub use heads::Heads;
 pub use models::{Delta, DeltaSink, ModelFacts, Models};
 pub use queue::{Delivery, Inbox, Message, Queue};
 pub use store::{Commit, DueEntry, Loaded, Page, Put, RunFilter, RunSummary, Store};

@@ -105,6 +105,20 @@ impl Manifest {
         self.entries.iter().map(|(path, node)| (path.as_str(), node))
     }
 
+    /// The manifest with this digest.
+    ///
+    /// # Errors
+    /// [`Error::Chunk`] if it is missing or damaged, [`Error::Store`], [`Error::ManifestRefused`].
+    pub fn fetch(store: &dyn super::ChunkStore, hash: &[u8; 32]) -> Result<Manifest> {
+        let wrong = |problem| Error::Chunk { hash: hex(hash), path: "the manifest".into(), problem };
+        let bytes = store.get(hash).map_err(|source| Error::Store { action: "read a manifest", source })?;
+        let bytes = bytes.ok_or_else(|| wrong("missing"))?;
+        if Sha256::digest(&bytes)[..] != *hash {
+            return Err(wrong("damaged"));
+        }
+        Manifest::from_bytes(&bytes)
+    }
+
     /// What lies at a path.
     pub fn get(&self, path: &str) -> Option<&Node> {
         self.entries.get(path)

@@ -2,6 +2,8 @@
 //!
 //! Files are cut where their content says so (`cut`), so an insertion moves few chunks. What changed since the snapshot before
 //! is told by stamps (`stamp`), and only that is read. A [`Manifest`] lists what there is; chunks lie in a [`ChunkStore`].
+//! [`Keeper`] makes a snapshot the last of its session, under a fence (`head`), and holds it back while the store is away (`spool`).
+//! [`FilesOf`] reads straight from a snapshot; [`Restoring`] fills a workspace meanwhile.
 
 #[cfg(target_os = "linux")]
 mod cut;
@@ -9,14 +11,23 @@ mod files;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod files_tests;
+#[cfg(target_os = "linux")]
+mod head;
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod hostile;
+#[cfg(target_os = "linux")]
+mod keeper;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod keeper_tests;
 mod manifest;
 #[cfg(target_os = "linux")]
 mod restore;
 #[cfg(target_os = "linux")]
 mod restoring;
+#[cfg(target_os = "linux")]
+mod spool;
 #[cfg(target_os = "linux")]
 mod stamp;
 #[cfg(target_os = "linux")]
@@ -28,6 +39,10 @@ use std::collections::HashMap;
 pub use files::FilesOf;
 pub use manifest::{CHUNK_BYTES_MAX, Change, ChangeKind, Chunk, Manifest, Node};
 
+#[cfg(target_os = "linux")]
+pub use head::HeadStore;
+#[cfg(target_os = "linux")]
+pub use keeper::{Keeper, Kept};
 #[cfg(target_os = "linux")]
 pub use restoring::Restoring;
 

@@ -1,6 +1,6 @@
 use super::{TestWorld, conformance, own};
-use crate::{LocalAssistants, LocalQueue, QueueLimits};
-use errand_engine::ports::{Assistants, Blobs, Inbox, Queue, Store};
+use crate::{LocalAssistants, LocalHeads, LocalQueue, QueueLimits};
+use errand_engine::ports::{Assistants, Blobs, Heads, Inbox, Queue, Store};
 use std::sync::{Arc, Mutex};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -21,6 +21,12 @@ async fn the_blobs_conform() {
     let folder = tempfile::tempdir().unwrap();
     let opened = own(folder.path(), &TestWorld::new()).unwrap();
     conformance::blobs(async || Arc::clone(opened.blobs()) as Arc<dyn Blobs>).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_heads_conform() {
+    let folder = tempfile::tempdir().unwrap();
+    conformance::heads(async || Arc::new(LocalHeads::of(folder.path())) as Arc<dyn Heads>).await;
 }
 
 #[tokio::test]

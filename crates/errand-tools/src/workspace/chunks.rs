@@ -1,8 +1,10 @@
-//! The engine's blobs as the sandbox's store of chunks. The one waits asynchronously, the other blocks.
+//! The engine's blobs and heads as the sandbox's stores. The ones wait asynchronously, the others block.
 
 use super::Error;
 use errand_core::Hash;
-use errand_engine::ports::Blobs;
+use errand_engine::ports::{Blobs, Heads};
+#[cfg(target_os = "linux")]
+use errand_sandbox::HeadStore;
 use errand_sandbox::{ChunkStore, Manifest};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -53,5 +55,40 @@ impl ChunkStore for Chunks {
 
     fn get(&self, hash: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>> {
         self.runtime.block_on(self.blobs.get(&Hash(*hash))).map_err(std::io::Error::other)
+    }
+}
+
+/// What keeps sessions that are no run's: their chunks in blobs, their heads beside. To be used on a thread that may block.
+#[derive(Clone)]
+pub struct SessionStore {
+    chunks: Chunks,
+    heads: Arc<dyn Heads>,
+}
+
+impl SessionStore {
+    /// Must be called within a runtime; used outside of its asynchronous threads.
+    pub fn new(blobs: Arc<dyn Blobs>, heads: Arc<dyn Heads>) -> Self {
+        Self { chunks: Chunks::new(blobs), heads }
+    }
+}
+
+impl ChunkStore for SessionStore {
+    fn put(&self, bytes: &[u8]) -> std::io::Result<[u8; 32]> {
+        self.chunks.put(bytes)
+    }
+
+    fn get(&self, hash: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>> {
+        self.chunks.get(hash)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl HeadStore for SessionStore {
+    fn read(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+        self.chunks.runtime.block_on(self.heads.read(name)).map_err(std::io::Error::other)
+    }
+
+    fn replace(&self, name: &str, expected: Option<&[u8]>, bytes: &[u8]) -> std::io::Result<bool> {
+        self.chunks.runtime.block_on(self.heads.replace(name, expected, bytes)).map_err(std::io::Error::other)
     }
 }

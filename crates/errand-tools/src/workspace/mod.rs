@@ -14,6 +14,7 @@ mod kernels;
 
 pub use boxes::BoxSettings;
 pub(crate) use boxes::Chosen;
+pub use chunks::SessionStore;
 pub(crate) use desk::Desk;
 pub use error::Error;
 pub(crate) use export::OWN_FOLDER;

@@ -1,0 +1,97 @@
+//! Heads of sandbox sessions in the data folder: `heads/NAME`. Any process of this user may write them: a lock on the folder
+//! makes comparing and replacing one step.
+
+use crate::Error;
+use crate::blobs::sync_folder;
+use async_trait::async_trait;
+use errand_engine::ports::{self, PortError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Longest head, in bytes.
+const BYTES_MAX: u64 = 64 << 10;
+
+/// The heads of a data folder.
+#[derive(Debug, Clone)]
+pub struct LocalHeads {
+    folder: PathBuf,
+}
+
+impl LocalHeads {
+    /// Those of the data folder `data`. Nothing is made until one is written.
+    pub fn of(data: &Path) -> Self {
+        Self { folder: data.join("heads") }
+    }
+
+    /// Where one lies; an error for a name that is none: it must not lead anywhere else.
+    fn at(&self, name: &str) -> Result<PathBuf, Error> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if !name.is_empty() && name.len() <= 64 && name.bytes().all(plain) {
+            return Ok(self.folder.join(name));
+        }
+        let refused = std::io::Error::new(ErrorKind::InvalidInput, "a head has no such name");
+        Err(Error::reading("name", &self.folder, refused))
+    }
+
+    fn read_blocking(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let path = self.at(name)?;
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(|error| Error::reading("open", &path, error))?,
+        };
+        let mut bytes = Vec::new();
+        file.take(BYTES_MAX).read_to_end(&mut bytes).map_err(|error| Error::reading("read", &path, error))?;
+        Ok(Some(bytes))
+    }
+
+    fn replace_blocking(&self, name: &str, expected: Option<&[u8]>, bytes: &[u8]) -> Result<bool, Error> {
+        let path = self.at(name)?;
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |error| Error::writing(action, &path, error)
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed("make", &self.folder))?;
+        let lock = self.folder.join(".lock");
+        // Held until it is dropped; a process that dies lets go of it.
+        let lock_file = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock);
+        let locked = lock_file.and_then(|file| file.lock().map(|()| file)).map_err(failed("lock", &lock))?;
+        if self.read_blocking(name)?.as_deref() != expected {
+            return Ok(false);
+        }
+        let temporary = self.folder.join(".new");
+        let written = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary);
+        let written = written.and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)
+        });
+        written.map_err(failed("write", &path))?;
+        sync_folder(&self.folder)?;
+        drop(locked);
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl ports::Heads for LocalHeads {
+    async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PortError> {
+        let (heads, name) = (self.clone(), name.to_owned());
+        blocking(move || heads.read_blocking(&name)).await
+    }
+
+    async fn replace(&self, name: &str, expected: Option<&[u8]>, bytes: &[u8]) -> Result<bool, PortError> {
+        let (heads, name) = (self.clone(), name.to_owned());
+        let (expected, bytes) = (expected.map(<[u8]>::to_vec), bytes.to_vec());
+        blocking(move || heads.replace_blocking(&name, expected.as_deref(), &bytes)).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, PortError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(PortError::Retry { message: "the process is shutting down".to_owned() }),
+    }
+}
