@@ -14,7 +14,7 @@ mod watch;
 mod world;
 
 pub use assistants::Assistants;
-pub use blobs::Blobs;
+pub use blobs::{Blobs, Signer};
 pub use heads::Heads;
 pub use models::{Delta, DeltaSink, ModelFacts, Models};
 pub use queue::{Delivery, Inbox, Message, Queue};

@@ -3,12 +3,13 @@
 use super::Error;
 use super::chunks::{blob, manifest};
 use errand_core::{Hash, Snapshot};
-use errand_engine::ports::Blobs;
+use errand_engine::ports::{Blobs, PortError};
 use errand_sandbox::{ChangeKind, Manifest, Node};
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The folder in which the engine keeps long outputs; it is not something the run made.
 pub(crate) const OWN_FOLDER: &str = ".errand/";
@@ -89,6 +90,40 @@ pub async fn fetch_all(
         }
     }
     Ok(fetched)
+}
+
+/// Where to fetch a part of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartLink {
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// A link to the store.
+    pub url: String,
+}
+
+/// Links to the parts of the file at `path`, in order, by which others fetch it from the store itself for as long as `valid`.
+/// None where the store signs nothing: then hand the file out with [`fetch_file`].
+///
+/// # Errors
+/// As [`fetch_file`].
+pub async fn file_links(
+    blobs: &dyn Blobs,
+    workspace: &Hash,
+    path: &str,
+    valid: Duration,
+) -> Result<Option<Vec<PartLink>>, Error> {
+    let Some(signer) = blobs.signer() else { return Ok(None) };
+    let manifest = manifest(blobs, workspace).await?;
+    let Some(Node::File { chunks, .. }) = manifest.get(path) else {
+        return Err(Error::NoSuchFile { path: path.chars().take(400).collect() });
+    };
+    let mut links = Vec::new();
+    for chunk in chunks {
+        let hash = Hash(chunk.hash);
+        let refused = |error: PortError| Error::Blob { hash: hash.to_string(), problem: error.to_string() };
+        links.push(PartLink { bytes: u64::from(chunk.bytes), url: signer.link(&hash, valid).await.map_err(refused)? });
+    }
+    Ok(Some(links))
 }
 
 /// Makes the folders above `path` within `folder`. The parts of `path` are plain names: the manifest was checked.

@@ -18,7 +18,7 @@ pub use chunks::SessionStore;
 pub(crate) use desk::Desk;
 pub use error::Error;
 pub(crate) use export::OWN_FOLDER;
-pub use export::{Fetched, FileMade, fetch_all, fetch_file, files_made};
+pub use export::{Fetched, FileMade, PartLink, fetch_all, fetch_file, file_links, files_made};
 pub use import::{FILES_MAX, IMPORT_BYTES_MAX};
 
 use boxes::Boxes;

@@ -1,7 +1,9 @@
 use crate::support::{World, ok};
-use errand_core::Snapshot;
-use errand_tools::{FileMade, fetch_all, fetch_file, files_made};
+use errand_core::{Hash, Snapshot};
+use errand_engine::ports::{Blobs, PortError, Signer};
+use errand_tools::{FileMade, fetch_all, fetch_file, file_links, files_made};
 use serde_json::json;
+use std::time::Duration;
 
 /// A run that was given `in.txt` and `same.txt`, changed the one, and made `out/report.md`.
 async fn run(world: &World) -> (Snapshot, Snapshot) {
@@ -75,4 +77,51 @@ async fn a_missing_blob_is_named() {
     assert_eq!(error.code(), "blob_unavailable");
     world.blobs.remove(&last.manifest);
     assert_eq!(files_made(&*world.blobs, None, Some(last)).await.unwrap_err().code(), "blob_unavailable");
+}
+
+/// Blobs of a store that signs.
+struct Signing(std::sync::Arc<crate::support::MemoryBlobs>);
+
+#[async_trait::async_trait]
+impl Blobs for Signing {
+    async fn put(&self, bytes: &[u8]) -> Result<Hash, PortError> {
+        self.0.put(bytes).await
+    }
+
+    async fn get(&self, hash: &Hash) -> Result<Option<Vec<u8>>, PortError> {
+        self.0.get(hash).await
+    }
+
+    fn signer(&self) -> Option<&dyn Signer> {
+        Some(self)
+    }
+}
+
+#[async_trait::async_trait]
+impl Signer for Signing {
+    async fn link(&self, hash: &Hash, valid: Duration) -> Result<String, PortError> {
+        Ok(format!("https://store.test/{hash}?for={}", valid.as_secs()))
+    }
+}
+
+#[tokio::test]
+async fn files_have_links_only_where_the_store_signs() {
+    let world = World::new();
+    let large: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    std::fs::write(world.folder.path().join("large.bin"), &large).unwrap();
+    let (_, last) = world.workspaces.import(world.run, vec![world.folder.path().join("large.bin")]).await.unwrap();
+    let manifest = last.unwrap().manifest;
+    let hour = Duration::from_secs(3600);
+    assert_eq!(file_links(&*world.blobs, &manifest, "large.bin", hour).await.unwrap(), None);
+    let signing = Signing(world.blobs.clone());
+    let links = file_links(&signing, &manifest, "large.bin", hour).await.unwrap().unwrap();
+    let mut fetched = Vec::new();
+    for link in &links {
+        let hash: Hash = link.url.trim_start_matches("https://store.test/").trim_end_matches("?for=3600").parse().unwrap();
+        let bytes = world.blobs.get(&hash).await.unwrap().unwrap();
+        assert_eq!(bytes.len() as u64, link.bytes);
+        fetched.extend(bytes);
+    }
+    assert!(links.len() > 2 && fetched == large);
+    assert_eq!(file_links(&signing, &manifest, "gone", hour).await.unwrap_err().code(), "no_such_file");
 }
