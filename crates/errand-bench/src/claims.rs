@@ -1,6 +1,7 @@
 //! What a sandbox costs whoever waits for it: claims from the warm pool, forks of a zygote, fresh boxes, what runs in a live
 //! one; each beside its peer in the same round, and the memory of what is kept ready.
 
+mod egress;
 mod memory;
 mod peers;
 mod table;
@@ -142,6 +143,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Some(worker) => t0(worker, &args.worker_argument)?,
         None => println!("cells of tier T0: not measured, no worker was named"),
     }
+    egress::measure(args.rounds)?;
     parked.print();
     crowd(&engine, &sessions)
 }

@@ -29,7 +29,7 @@ impl Times {
     }
 
     /// In milliseconds; none where nothing was measured.
-    fn quantile(&mut self, percent: usize) -> Option<f64> {
+    pub(super) fn quantile(&mut self, percent: usize) -> Option<f64> {
         self.0.sort_unstable();
         let last = self.0.len().checked_sub(1)?;
         self.0.get((last * percent).div_ceil(100)).map(|time| time.as_secs_f64() * 1e3)

@@ -4,6 +4,7 @@
 
 mod browser;
 mod calls;
+mod door;
 mod images;
 mod isolation;
 mod kernels;
