@@ -254,7 +254,11 @@ fn copied(from: &Path, to: &Path) -> anyhow::Result<Duration> {
 
 /// Longer than the grain of time stamps.
 fn pause() {
-    std::thread::park_timeout(Duration::from_millis(150));
+    let began = Instant::now();
+    // Parking may end early, when threads that were waited for have just ended.
+    while let Some(left) = Duration::from_millis(150).checked_sub(began.elapsed()) {
+        std::thread::park_timeout(left);
+    }
 }
 
 fn ms(time: Duration) -> f64 {

@@ -14,6 +14,7 @@ mod oci;
 mod pool;
 mod runner;
 mod scenarios;
+mod snapshots;
 #[cfg(feature = "t0")]
 mod t0;
 mod volumes;
