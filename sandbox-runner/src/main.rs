@@ -2,6 +2,8 @@
 
 mod doctor;
 mod image;
+#[cfg(target_os = "linux")]
+mod serve;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -21,6 +23,13 @@ enum Command {
     Doctor(doctor::Args),
     /// Make, list and remove images: named layers of Python packages for boxes
     Image(image::Args),
+    /// Serve sandboxes to clients that were written for E2B, on this machine, until stopped
+    #[cfg(target_os = "linux")]
+    Serve(serve::Args),
+    /// What this program is in the box of a sandbox
+    #[cfg(target_os = "linux")]
+    #[command(hide = true, name = serve::ENVD)]
+    Envd,
     /// What this program is in a box of an OCI runtime
     #[command(hide = true, name = doctor::INSIDE)]
     Inside,
@@ -30,6 +39,10 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Doctor(args) => doctor::doctor(&args),
         Command::Image(args) => image::image(args),
+        #[cfg(target_os = "linux")]
+        Command::Serve(args) => serve::serve(&args),
+        #[cfg(target_os = "linux")]
+        Command::Envd => errand_e2b::inside::run(),
         Command::Inside => errand_sandbox::run_inside_box(),
     }
 }

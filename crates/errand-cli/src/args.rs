@@ -98,6 +98,10 @@ pub(crate) enum Command {
     /// What this program is in a box of an OCI runtime
     #[command(hide = true)]
     InsideBox,
+    /// Be the inside of a sandbox of the E2B-compatible API
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    Envd,
     /// Print a completion script for a shell
     Completions(Completions),
     /// Print the man page
@@ -249,6 +253,10 @@ pub(crate) struct Serve {
     /// Loopback address and port; port 0 takes a free one [default: 127.0.0.1:8080] [variable: ERRAND_LISTEN]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<String>,
+    /// Serve sandboxes to clients of E2B as well: loopback address and port [variable: ERRAND_E2B_LISTEN]
+    #[cfg(target_os = "linux")]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) e2b_listen: Option<String>,
     #[command(flatten)]
     pub(crate) options: RunOptions,
 }

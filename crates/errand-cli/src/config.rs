@@ -80,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) secret_files: BTreeMap<String, PathBuf>,
     /// Where to serve, if it was said.
     pub(crate) listen: Option<String>,
+    /// Where to serve the E2B-compatible API, if anywhere.
+    pub(crate) e2b_listen: Option<String>,
     /// Who decides here, for the record.
     pub(crate) user: String,
 }
@@ -234,6 +236,7 @@ impl Config {
             file: path,
             search_path: environment.path("PATH").map(PathBuf::into_os_string),
             listen: variable("ERRAND_LISTEN").or_else(|| file.listen.clone()),
+            e2b_listen: variable("ERRAND_E2B_LISTEN").or_else(|| file.e2b_listen.clone()),
             user: variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "user".to_owned()),
         })
     }

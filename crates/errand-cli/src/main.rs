@@ -58,6 +58,10 @@ fn main() -> ExitCode {
     if matches!(cli.command, Command::T0Worker) {
         return errand_sandbox::t0::worker();
     }
+    #[cfg(target_os = "linux")]
+    if matches!(cli.command, Command::Envd) {
+        return errand_e2b::inside::run();
+    }
     logging::start(cli.global.verbose);
     let ended = run(cli).and_then(|exit| match view::is_output_lost() {
         true => Err(Error::new("output_failed", "standard output could not be written; what was done is kept".to_owned())),

@@ -65,7 +65,9 @@ pub use door::{DOOR, OpenDoor, WayOut};
 #[cfg(target_os = "linux")]
 pub use engine::volume::try_volume;
 #[cfg(target_os = "linux")]
-pub use engine::{Engine, Kernel, Wall, probe_here, probe_zygotes, refuse_user_namespaces_on_this_thread, rehearse_without};
+pub use engine::{
+    Engine, Kernel, Resident, Wall, probe_here, probe_zygotes, refuse_user_namespaces_on_this_thread, rehearse_without,
+};
 pub use entry::{Entry, EntryKind, EntryPage, FileRange, Hit, PAGE_ENTRIES_MAX};
 pub use error::{Error, Result, Tier};
 pub use exec::{CELL_DIR, CancelToken, Exec, ExecOutcome, Exit, OnOutput, Output, Profile, Stream, WORKSPACE_DIR};
@@ -73,7 +75,7 @@ pub use image::{IMAGE_DIR, ImageLock, ImageProgress, ImageRecord, ImagesConfig};
 #[cfg(target_os = "linux")]
 pub use image::{Image, Images};
 pub use isolation::{Isolation, Tiers};
-pub use kernel::{Cell, CellEnd, CellOutcome, Language};
+pub use kernel::{Cell, CellEnd, CellOutcome, Language, wire as kernel_wire};
 pub use limits::Limits;
 #[cfg(target_os = "linux")]
 pub use oci::{Defence, OciEngine, run_inside_box};

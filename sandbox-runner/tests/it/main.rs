@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says why it is skipped")]
 
 mod images;
+mod serve;
 
 use serde_json::Value;
 use std::process::{Command, Output};

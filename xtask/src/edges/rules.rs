@@ -74,6 +74,7 @@ const ALL: &[&str] = &[
     "errand-sandbox",
     "errand-egress",
     "errand-api",
+    "errand-e2b",
 ];
 
 /// DESIGN.md section 4 as data.
@@ -93,10 +94,20 @@ pub(super) const RULES: &[Rule] = &[
     // The way out of boxes stands outside of them: it knows the boxes' side of the door and nothing else of ours.
     Rule::package("errand-egress", &["errand-sandbox"]),
     Rule::package("errand-api", PORTS),
+    // A surface over boxes alone, for clients that know nothing of runs; one half of it runs in the box.
+    Rule::package("errand-e2b", &["errand-sandbox"]),
     Rule::package("errand-cli", ALL),
     Rule::package(
         "sandbox-runner",
-        &["errand-core", "errand-engine", "errand-sandbox", "errand-egress", "errand-store-local", "errand-store-aws"],
+        &[
+            "errand-core",
+            "errand-e2b",
+            "errand-engine",
+            "errand-sandbox",
+            "errand-egress",
+            "errand-store-local",
+            "errand-store-aws",
+        ],
     ),
     // The edge component is WebAssembly: pure code only.
     Rule::folder("functions/edge", &["errand-core"]),

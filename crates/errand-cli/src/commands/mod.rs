@@ -65,6 +65,8 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::InsideBox => Ok(Exit::Done),
         #[cfg(feature = "t0")]
         Command::T0Worker => Ok(Exit::Done),
+        #[cfg(target_os = "linux")]
+        Command::Envd => Ok(Exit::Done),
         Command::Completions(_) | Command::Man => Ok(Exit::Done),
     }
 }

@@ -51,8 +51,7 @@ pub(super) async fn sandbox(context: &Context, args: Sandbox) -> Result<Exit, Er
     match args.command {
         SandboxCommand::Create { id, image, volume, grant } => {
             let grant = egress::granted(&grant)?;
-            let files = Limits::default().workspace_files;
-            let volume = volume.map(|megabytes| VolumeSize { bytes: megabytes.saturating_mul(1 << 20), files });
+            let volume = volume.map(volume_of);
             if let Some(name) = &image
                 && let Err(exit) = image::ensured(context, &images, name).await?
             {
@@ -77,6 +76,12 @@ pub(super) async fn sandbox(context: &Context, args: Sandbox) -> Result<Exit, Er
 
 fn failed(error: &errand_sandbox::Error) -> Error {
     Error::chain(error.code(), error)
+}
+
+/// A volume of so many MiB, with as many files as a workspace may have and its size can tell apart.
+fn volume_of(mebibytes: u64) -> VolumeSize {
+    let bytes = mebibytes.saturating_mul(1 << 20);
+    VolumeSize { bytes, files: Limits::default().workspace_files.min(bytes >> 13) }
 }
 
 fn create(

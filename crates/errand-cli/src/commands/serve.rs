@@ -11,6 +11,8 @@ use crate::host::Host;
 use crate::live::Live;
 use crate::signals::Signals;
 use crate::text;
+#[cfg(target_os = "linux")]
+use crate::toolbox::engine_config;
 use crate::view::lines::Tone;
 use crate::view::{Audience, print_json};
 use errand_api::{Api, Failure, Feed, Limits, Parts};
@@ -23,6 +25,9 @@ use tokio::net::TcpListener;
 
 /// Where to serve when nobody says otherwise.
 const LISTEN: &str = "127.0.0.1:8080";
+/// Most sandboxes of the E2B-compatible API that run at a time.
+#[cfg(target_os = "linux")]
+const SANDBOXES_MAX: usize = 20;
 
 /// `errand serve`.
 pub(super) async fn serve(context: &Context, args: Serve) -> Result<Exit, Error> {
@@ -32,12 +37,56 @@ pub(super) async fn serve(context: &Context, args: Serve) -> Result<Exit, Error>
     let listen = args.listen.as_deref().or(config.listen.as_deref()).unwrap_or(LISTEN);
     let listener = bind(address(listen)?).await?;
     let mut host = Host::open(&config, &command_line("serve"))?;
+    #[cfg(target_os = "linux")]
+    let _sandboxes = match sandboxes(context, &args, &config).await {
+        Ok(sandboxes) => sandboxes,
+        Err(error) => return failed(host, error).await,
+    };
     match attend(context, &args.options, &config, assistant, &mut host, listener).await {
         Ok(()) => {
             host.close().await?;
             Ok(Exit::Done)
         }
         Err(error) => failed(host, error).await,
+    }
+}
+
+/// The E2B-compatible API beside, if it is asked for; it ends when this is dropped, and with it every sandbox.
+#[cfg(target_os = "linux")]
+async fn sandboxes(context: &Context, args: &Serve, config: &Config) -> Result<Option<Beside>, Error> {
+    use errand_e2b::outside::{Service, Settings, serve};
+    use errand_sandbox::{Engine, Images, ImagesConfig, Limits, Sessions};
+    let Some(listen) = args.e2b_listen.as_deref().or(config.e2b_listen.as_deref()) else { return Ok(None) };
+    let listener = bind(address(listen)?).await?;
+    let address = listener.local_addr().map_err(|error| unusable(&error.to_string()))?;
+    let told = |error: errand_sandbox::Error| Error::chain(error.code(), &error);
+    let (boxes, data) = (engine_config(config), config.data.clone());
+    let program =
+        std::env::current_exe().map_err(|error| unusable(&format!("this program's file is not known: {error}")))?;
+    // The probe blocks: it makes boxes and waits for them.
+    let service = tokio::task::spawn_blocking(move || {
+        let images = Images::at(data.join("images"), ImagesConfig::default())?;
+        let sessions = Sessions::at(data.join("e2b"))?.with_images(Arc::new(images));
+        let settings =
+            Settings { program, arguments: vec!["envd".to_owned()], limits: Limits::default(), running_max: SANDBOXES_MAX };
+        Service::new(Arc::new(Engine::start(&boxes)?), sessions, settings)
+    });
+    let service = service.await.map_err(|error| unusable(&error.to_string()))?.map_err(told)?;
+    match context.audience() {
+        Audience::Machines => print_json(&json!({"type": "listening_e2b", "address": address.to_string()})),
+        Audience::People => say(Tone::Plain, config, &format!("E2B-compatible API on http://{address}")),
+    }
+    Ok(Some(Beside(tokio::spawn(serve(listener, service)))))
+}
+
+/// A task that ends with its holder.
+#[cfg(target_os = "linux")]
+struct Beside(tokio::task::JoinHandle<std::io::Result<()>>);
+
+#[cfg(target_os = "linux")]
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -87,6 +87,11 @@ impl Wires {
         opened().map_err(opening)
     }
 
+    /// With a descriptor of the caller's for standard input.
+    pub(crate) fn with_stdin(stdin: OwnedFd) -> Result<Wires> {
+        above_two(stdin).and_then(Wires::over).map_err(opening)
+    }
+
     fn over(stdin: OwnedFd) -> rustix::io::Result<Wires> {
         let (out_read, out_write) = pipe_with(PipeFlags::CLOEXEC)?;
         let (err_read, err_write) = pipe_with(PipeFlags::CLOEXEC)?;

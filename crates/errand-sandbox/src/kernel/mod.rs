@@ -3,7 +3,7 @@
 //! [`wire`] is what runner and driver say to each other; the drivers (`driver.py`, `driver.cjs`, `driver.sh`) run inside
 //! the box and are as untrusted as the cells beside them.
 
-pub(crate) mod wire;
+pub mod wire;
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ impl Language {
         }
     }
 
-    /// The driver of this language as a call into a box.
-    pub(crate) fn driver(self, limits: &Limits) -> Exec {
+    /// The driver of this language as a call into a box: it finds its end of a socket as its standard input.
+    pub fn driver(self, limits: &Limits) -> Exec {
         let (argv, file, bytes): (Vec<String>, _, &str) = match self {
             Language::Python => {
                 let argv = ["python3", "-u", "-s", "/run/errand/driver.py"];

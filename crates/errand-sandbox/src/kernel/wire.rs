@@ -7,7 +7,7 @@ use super::Language;
 use crate::error::{Error, Result};
 
 /// Most bytes of a cell's code.
-pub(crate) const CODE_BYTES_MAX: usize = 8 << 20;
+pub const CODE_BYTES_MAX: usize = 8 << 20;
 /// Most bytes of a reply: a value shown, a line of error, some names of files.
 const REPLY_BYTES_MAX: usize = 256 << 10;
 /// Most files of a reply.
@@ -17,7 +17,7 @@ const NAME_BYTES_MAX: usize = 255;
 
 /// What a driver says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Reply {
+pub enum Reply {
     /// It waits for the first cell.
     Ready,
     /// A cell ended.
@@ -26,7 +26,9 @@ pub(crate) enum Reply {
         cell: u64,
         /// None where it did well.
         error: Option<String>,
+        /// The value of its last line, as the language shows it.
         value: Option<String>,
+        /// Files in the workspace that it left as results.
         files: Vec<String>,
     },
 }
@@ -35,7 +37,7 @@ pub(crate) enum Reply {
 ///
 /// # Errors
 /// [`Error::ExecRefused`] for code that is too long, or that a shell could not read.
-pub(crate) fn request(language: Language, cell: u64, code: &str) -> Result<Vec<u8>> {
+pub fn request(language: Language, cell: u64, code: &str) -> Result<Vec<u8>> {
     let refuse = |reason: &str| Err(Error::ExecRefused { reason: reason.to_owned() });
     if code.len() > CODE_BYTES_MAX {
         return refuse("the code is larger than 8 MiB: put data into the workspace");
@@ -56,7 +58,7 @@ pub(crate) fn request(language: Language, cell: u64, code: &str) -> Result<Vec<u
 ///
 /// # Errors
 /// When no driver would say that.
-pub(crate) fn reply(language: Language, heard: &mut Vec<u8>) -> std::result::Result<Option<Reply>, &'static str> {
+pub fn reply(language: Language, heard: &mut Vec<u8>) -> std::result::Result<Option<Reply>, &'static str> {
     match language {
         Language::Shell => line(heard),
         Language::Python | Language::Node => frame(heard),

@@ -1,0 +1,189 @@
+//! The half outside: makes, lists, pauses and ends sandboxes, and passes requests on to the inside of one.
+//!
+//! Control plane and sandboxes are told apart by the header `E2b-Sandbox-Id`, so that one address is enough for both.
+
+mod control;
+mod pass;
+mod sandbox;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
+use errand_sandbox::{Engine, Limits, Sessions};
+use sandbox::Sandbox;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpListener;
+
+/// How often sandboxes whose time is up are looked for.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How sandboxes are made.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// A program that calls [`crate::inside::run`] when it is started with `arguments`: this very one, as a
+    /// rule. What it links to must be part of the system.
+    pub program: PathBuf,
+    /// What leads it there.
+    pub arguments: Vec<String>,
+    /// What one sandbox may use, all its processes together; the wall time does not count.
+    pub limits: Limits,
+    /// Most sandboxes at a time, paused ones left out.
+    pub running_max: usize,
+}
+
+/// All sandboxes of this process. When it is dropped they end; their workspaces stay with the sessions' folder.
+pub struct Service {
+    engine: Arc<Engine>,
+    sessions: Sessions,
+    settings: Settings,
+    sockets: tempfile::TempDir,
+    sandboxes: Mutex<BTreeMap<String, Arc<Sandbox>>>,
+}
+
+/// What was asked for cannot be done; told in the form of the SDKs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Refused {
+    status: StatusCode,
+    message: String,
+}
+
+impl Refused {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    fn not_found(id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("sandbox {id} was not found"))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.status, axum::Json(json!({"code": self.status.as_u16(), "message": self.message}))).into_response()
+    }
+}
+
+impl From<errand_sandbox::Error> for Refused {
+    fn from(error: errand_sandbox::Error) -> Self {
+        use errand_sandbox::Error::{ImageMissing, ImageUnknown};
+        if let ImageMissing { name, .. } | ImageUnknown { name, .. } = &error {
+            let message = format!(
+                "template '{name}' not found: templates are `base`, `code-interpreter-v1` and the images of this host"
+            );
+            return Self::new(StatusCode::NOT_FOUND, message);
+        }
+        tracing::warn!(code = error.code(), %error, "a sandbox could not be made or changed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{}: {error}", error.code()))
+    }
+}
+
+impl Service {
+    /// A service over the sessions of a folder that nobody else uses: those that are there belong to a service that has
+    /// ended, and are removed.
+    ///
+    /// # Errors
+    /// When that fails, or there is no place for its sockets.
+    pub fn new(engine: Arc<Engine>, sessions: Sessions, settings: Settings) -> errand_sandbox::Result<Self> {
+        for id in sessions.list()? {
+            sessions.destroy(sessions.open(&id)?)?;
+        }
+        let failed = |error| errand_sandbox::Error::Io {
+            action: "making a folder for sockets",
+            path: std::env::temp_dir(),
+            source: error,
+        };
+        // Short enough for a socket's address, and of this user alone.
+        let sockets = tempfile::Builder::new().prefix("errand-e2b-").tempdir().map_err(failed)?;
+        Ok(Self { engine, sessions, settings, sockets, sandboxes: Mutex::default() })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Sandbox>>> {
+        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, id: &str) -> Result<Arc<Sandbox>, Refused> {
+        self.lock().get(id).map(Arc::clone).ok_or_else(|| Refused::not_found(id))
+    }
+}
+
+/// Serves until the future is dropped; sandboxes end with it.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, service: Service) -> std::io::Result<()> {
+    // Answers are short, and somebody waits for each.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    axum::serve(listener, router(service)).await
+}
+
+/// All routes. Sandboxes end, or pause, when their time is up, for as long as the router is served.
+fn router(service: Service) -> Router {
+    let service = Arc::new(service);
+    let watched = Arc::downgrade(&service);
+    tokio::spawn(async move {
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tick.tick().await;
+            let Some(service) = watched.upgrade() else { return };
+            service.end_those_out_of_time().await;
+        }
+    });
+    control::routes()
+        .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, "this server has no such route") })
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), to_sandbox))
+        .layer(from_fn(from_this_machine))
+        .with_state(service)
+}
+
+/// Requests that name a sandbox go to its inside.
+async fn to_sandbox(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let id = request.headers().get("e2b-sandbox-id").map(|id| id.to_str().unwrap_or_default().to_owned());
+    match id {
+        Some(id) => pass::pass(&service, &id, request).await.unwrap_or_else(IntoResponse::into_response),
+        None => next.run(request).await,
+    }
+}
+
+/// There are no keys yet, so only programs of this machine may ask; a web page that a person has open must not.
+async fn from_this_machine(request: Request, next: Next) -> Response {
+    let is_page = request.headers().contains_key(header::ORIGIN) || request.headers().contains_key("sec-fetch-site");
+    if is_page || !names_this_machine(request.headers()) {
+        let message = "only programs of this machine may use this server, under 127.0.0.1 or localhost";
+        return Refused::new(StatusCode::FORBIDDEN, message).into_response();
+    }
+    next.run(request).await
+}
+
+fn names_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_taken() {
+        let of = |host: &str| names_this_machine(&HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]));
+        for host in ["localhost", "localhost:1", "127.0.0.1:80", "[::1]:80", "127.9.9.9"] {
+            assert!(of(host), "{host}");
+        }
+        for host in ["", "example.com", "localhost.example.com", "10.0.0.1:80", "127.0.0.1.example.com"] {
+            assert!(!of(host), "{host}");
+        }
+    }
+}

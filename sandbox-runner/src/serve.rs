@@ -1,0 +1,110 @@
+//! `sandbox-runner serve`: sandboxes for clients that were written for E2B.
+
+use errand_e2b::outside::{Service, Settings};
+use errand_sandbox::{Engine, EngineConfig, Images, ImagesConfig, Limits, Sessions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// The subcommand that this program is started with in the box of a sandbox.
+pub(crate) const ENVD: &str = "envd";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to serve the E2B-compatible API: an address of this machine, for there are no keys yet
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
+    e2b_listen: SocketAddr,
+    /// The folder for the files of its sandboxes; it belongs to this server alone
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/sandbox-runner/e2b")]
+    data: PathBuf,
+    /// The folder that holds the images of this host, which are its templates
+    #[arg(long, value_name = "FOLDER", default_value = "/var/lib/sandbox-runner/images")]
+    images: PathBuf,
+    /// Most sandboxes that run at a time
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    running_max: usize,
+    /// Memory of one sandbox, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    memory: u64,
+    /// Refuse to start unless memory, processes and processor time are bounded hard
+    #[arg(long)]
+    require_hard_quotas: bool,
+    /// Where to look for interpreters the system lacks
+    #[arg(long, env = "PATH", hide_env_values = true, value_name = "FOLDERS")]
+    search_path: Option<std::ffi::OsString>,
+}
+
+pub(crate) fn serve(args: &Args) -> ExitCode {
+    match carry_out(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            let _ = writeln!(std::io::stderr(), "error: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(args: &Args) -> Result<(), String> {
+    if !args.e2b_listen.ip().is_loopback() {
+        let address = args.e2b_listen;
+        return Err(format!("listen_not_loopback: {address} is no address of this machine alone: there are no keys yet"));
+    }
+    let config = EngineConfig {
+        search_path: args.search_path.clone(),
+        require_hard_quotas: args.require_hard_quotas,
+        ..EngineConfig::default()
+    };
+    let told = |error: errand_sandbox::Error| chain(&error);
+    let engine = Arc::new(Engine::start(&config).map_err(told)?);
+    let images = Images::at(&args.images, ImagesConfig::default()).map_err(told)?;
+    let sessions = Sessions::at(&args.data).map_err(told)?.with_images(Arc::new(images));
+    let settings = Settings {
+        program: std::env::current_exe().map_err(|error| format!("this program's file is not known: {error}"))?,
+        arguments: vec![ENVD.to_owned()],
+        limits: Limits { memory_bytes: args.memory << 20, ..Limits::default() },
+        running_max: args.running_max,
+    };
+    settings.limits.validate().map_err(told)?;
+    let service = Service::new(engine, sessions, settings).map_err(told)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    runtime.block_on(listen(args.e2b_listen, service))
+}
+
+async fn listen(address: SocketAddr, service: Service) -> Result<(), String> {
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("port_taken: cannot listen on {address}: {error}; name another with --e2b-listen"))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let _ = writeln!(std::io::stdout(), "E2B-compatible API on http://{address} (Ctrl-C stops)");
+    let stop = stop()?;
+    // Streams may last for hours: who asks the server to stop does not wait for them.
+    tokio::select! {
+        served = errand_e2b::outside::serve(listener, service) => served.map_err(|error| error.to_string()),
+        () = stop => Ok(()),
+    }
+}
+
+/// Ready when the process is asked to stop.
+fn stop() -> Result<impl Future<Output = ()>, String> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let listen = |kind| signal(kind).map_err(|error| format!("no signals: {error}"));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+fn chain(error: &errand_sandbox::Error) -> String {
+    let mut text = format!("{}: {error}", error.code());
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    text
+}
