@@ -43,7 +43,7 @@ impl Image {
         &self.digest
     }
 
-    /// The folder of its packages on the host: what a box shows at [`IMAGE_DIR`].
+    /// The folder of its packages on the host: what a box shows at [`super::IMAGE_DIR`].
     pub fn path(&self) -> &Path {
         &self.path
     }
