@@ -234,3 +234,42 @@ fn it_serves_this_machine_alone_and_says_when_it_cannot() {
     let problem = refused(&taken.local_addr().unwrap().to_string());
     assert!(problem.contains("port_taken") || problem.contains("sandbox_tier_unavailable"), "{problem}");
 }
+
+#[test]
+fn who_goes_away_leaves_nothing_half_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(server) = Server::start(folder.path(), &[]) else { return };
+    let send = |head: &str, body: &[u8]| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(format!("{head}\r\nhost: localhost\r\n\r\n").as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        stream
+    };
+    let eventually = |what: &str, holds: &dyn Fn() -> bool| {
+        let until = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(Instant::now() < until, "{what}");
+        }
+    };
+    let order = br#"{"templateID": "base"}"#;
+    let head = format!("POST /v2/sandboxes HTTP/1.1\r\ncontent-length: {}", order.len());
+    drop(send(&head, order));
+    let list = || server.ask("GET", "/v2/sandboxes", &[], b"").1.as_array().unwrap().clone();
+    eventually("what was asked for is made all the same", &|| list().len() == 1);
+    let id = text(&list()[0]["sandboxID"]).to_owned();
+    let (status, made) = server.ask("POST", &format!("/sandboxes/{id}/connect"), &[], b"{}");
+    assert_eq!(status, 200, "{made}");
+    let token = text(&made["envdAccessToken"]);
+    let head = format!(
+        "POST /files?path=cut.bin HTTP/1.1\r\ncontent-type: application/octet-stream\r\ncontent-length: 1000000\r\n\
+         e2b-sandbox-id: {id}\r\nx-access-token: {token}"
+    );
+    let upload = send(&head, &[b'x'; 1_000]);
+    let workspace = folder.path().join("data").join(&id).join("workspace");
+    let files = || std::fs::read_dir(&workspace).unwrap().count();
+    eventually("the upload begins", &|| files() == 1);
+    drop(upload);
+    eventually("an upload that is cut leaves no file", &|| files() == 0);
+    assert_eq!(server.ask("DELETE", &format!("/sandboxes/{id}"), &[], b"").0, 204);
+    assert!(!workspace.exists());
+}

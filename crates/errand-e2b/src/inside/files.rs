@@ -157,22 +157,24 @@ async fn store(
     }
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    let beside = folder.join(format!("{UPLOAD_PREFIX}{:016x}", u64::from_ne_bytes(number)));
-    let done = fill(&beside, pieces, gzip).await;
+    let beside = Unfinished(folder.join(format!("{UPLOAD_PREFIX}{:016x}", u64::from_ne_bytes(number))));
+    fill(&beside.0, pieces, gzip).await.map_err(failed)?;
     // A link stays a link, and a file keeps its rights.
     let target = tokio::fs::canonicalize(path).await.unwrap_or_else(|_| path.to_owned());
-    let done = match (done, tokio::fs::metadata(&target).await) {
-        (Ok(()), Ok(old)) => tokio::fs::set_permissions(&beside, old.permissions()).await,
-        (done, _) => done,
-    };
-    let done = match done {
-        Ok(()) => tokio::fs::rename(&beside, &target).await,
-        Err(error) => Err(error),
-    };
-    if done.is_err() {
-        let _ = tokio::fs::remove_file(&beside).await;
+    if let Ok(old) = tokio::fs::metadata(&target).await {
+        tokio::fs::set_permissions(&beside.0, old.permissions()).await.map_err(failed)?;
     }
-    done.map_err(failed)
+    tokio::fs::rename(&beside.0, &target).await.map_err(failed)
+}
+
+/// A file that goes when it is not put in place, also when its sender goes away.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // One that was put in place has this name no longer.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 async fn fill(

@@ -76,7 +76,8 @@ pub(super) fn routes() -> Router<Arc<Service>> {
 }
 
 async fn create(State(service): State<Arc<Service>>, body: Bytes) -> Result<Response, Refused> {
-    let sandbox = service.create(order(read(&body)?)?).await?;
+    let order = order(read(&body)?)?;
+    let sandbox = to_the_end(async move { service.create(order).await }).await?;
     Ok((StatusCode::CREATED, Json(sandbox.access())).into_response())
 }
 
@@ -165,7 +166,7 @@ async fn one(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Res
 }
 
 async fn end(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Response, Refused> {
-    service.end(&id).await?;
+    to_the_end(async move { service.end(&id).await }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -177,15 +178,16 @@ async fn extend(State(service): State<Arc<Service>>, Path(id): Path<String>, bod
 }
 
 async fn pause(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Response, Refused> {
-    match service.pause(&id).await? {
+    match to_the_end(async move { service.pause(&id).await }).await? {
         true => Ok(StatusCode::NO_CONTENT.into_response()),
-        false => Err(Refused::new(StatusCode::CONFLICT, format!("sandbox {id} is paused already"))),
+        false => Err(Refused::new(StatusCode::CONFLICT, "the sandbox is paused already")),
     }
 }
 
 async fn resume(State(service): State<Arc<Service>>, Path(id): Path<String>, body: Bytes) -> Result<Response, Refused> {
     let Until { timeout } = if body.is_empty() { Until::default() } else { read(&body)? };
-    let sandbox = service.resume(&id, timeout.map(seconds).transpose()?).await?;
+    let timeout = timeout.map(seconds).transpose()?;
+    let sandbox = to_the_end(async move { service.resume(&id, timeout).await }).await?;
     Ok(Json(sandbox.access()).into_response())
 }
 
@@ -196,6 +198,14 @@ async fn unsupported(State(service): State<Arc<Service>>, Path((id, other)): Pat
         }
         Err(refused) => refused,
     }
+}
+
+/// Does it whole, also when whoever asked for it goes away meanwhile.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refused>> + Send + 'static,
+) -> Result<T, Refused> {
+    let failed = |error: tokio::task::JoinError| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+    tokio::spawn(work).await.map_err(failed)?
 }
 
 fn seconds(timeout: u64) -> Result<Duration, Refused> {

@@ -52,15 +52,18 @@ pub(super) enum Standing {
 impl Service {
     /// Makes a sandbox and waits until its inside answers.
     pub(super) async fn create(self: &Arc<Self>, order: Order) -> Result<Arc<Sandbox>, Refused> {
-        self.make_room(self.settings.running_max)?;
         let [id, token, traffic_token] = [random(10)?, random(20)?, random(20)?];
         let now = Timestamp::now();
         let ends = Mutex::new(later(now, order.timeout));
         let standing = tokio::sync::Mutex::new(Standing::Ended);
         let sandbox = Arc::new(Sandbox { id: id.clone(), order, token, traffic_token, started: now, ends, standing });
         let mut standing = sandbox.standing.lock().await;
-        // From here on it counts, and nobody gets at it before it stands.
-        self.lock().insert(id.clone(), Arc::clone(&sandbox));
+        {
+            let mut all = self.lock();
+            room(&all, self.settings.running_max)?;
+            // From here on it counts, and nobody gets at it before it stands.
+            all.insert(id.clone(), Arc::clone(&sandbox));
+        }
         let options = SessionOptions { image: sandbox.order.image.clone(), ..SessionOptions::default() };
         let service = Arc::clone(self);
         let made = blocking(move || Ok(Arc::new(service.sessions.create_with(&id, &options)?))).await;
@@ -118,7 +121,8 @@ impl Service {
             drop_blocking(std::mem::replace(&mut *standing, Standing::Paused(session))).await;
         }
         if let Standing::Paused(session) = &*standing {
-            self.make_room(self.settings.running_max + 1)?;
+            // It counts as running while it is being changed.
+            room(&self.lock(), self.settings.running_max + 1)?;
             let session = Arc::clone(session);
             *standing = Standing::Running(Box::new(self.begin(&sandbox, session).await?));
         }
@@ -177,15 +181,6 @@ impl Service {
                 tracing::warn!(sandbox = sandbox.id, reason = refused.message, "a sandbox out of time could not be ended");
             }
         }
-    }
-
-    fn make_room(&self, most: usize) -> Result<(), Refused> {
-        let running = self.lock().values().filter(|sandbox| sandbox.is_running()).count();
-        if running < most {
-            return Ok(());
-        }
-        let message = format!("{running} sandboxes are running, which is as many as may: end one, or try again later");
-        Err(Refused::new(StatusCode::TOO_MANY_REQUESTS, message))
     }
 
     /// Removes what is left of a sandbox.
@@ -260,6 +255,16 @@ impl Sandbox {
     pub(super) fn started(&self) -> Timestamp {
         self.started
     }
+}
+
+/// Refuses when as many run as may.
+fn room(all: &BTreeMap<String, Arc<Sandbox>>, most: usize) -> Result<(), Refused> {
+    let running = all.values().filter(|sandbox| sandbox.is_running()).count();
+    if running < most {
+        return Ok(());
+    }
+    let message = format!("{running} sandboxes are running, which is as many as may: end one, or try again later");
+    Err(Refused::new(StatusCode::TOO_MANY_REQUESTS, message))
 }
 
 fn later(now: Timestamp, by: Duration) -> Timestamp {

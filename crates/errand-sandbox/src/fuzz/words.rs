@@ -62,6 +62,7 @@ fn fuzz_messages_of_init() {
         Message::Ended(256),
         Message::Interrupted,
         Message::Used(7),
+        Message::Door,
         Message::Failed(Stage::Exec, libc::ENOENT),
     ];
     fuzz_bytes("messages of init", all.map(|message| message.encode().to_vec()).into(), |bytes| {
@@ -70,7 +71,7 @@ fn fuzz_messages_of_init() {
             if let Some(message) = Message::decode(word) {
                 let written = message.encode();
                 prop_assert_eq!(Message::decode(written), Some(message));
-                let has_value = !matches!(message, Message::Started | Message::Interrupted);
+                let has_value = !matches!(message, Message::Started | Message::Interrupted | Message::Door);
                 prop_assert!(
                     written[0] == word[0] && (!has_value || written[4..] == word[4..]),
                     "{message:?} from {word:?}"

@@ -74,6 +74,10 @@ fn the_child_of_a_zygote_passes_the_probe_whole() {
         return;
     }
     let program = Path::new(env!("CARGO_BIN_EXE_errand-box"));
+    if program.starts_with("/tmp") {
+        println!("skipped: the program of the probe was built below /tmp, where a box has its own files");
+        return;
+    }
     let shown: PathBuf = program.parent().unwrap().into();
     let config = EngineConfig { read_only: vec![shown], ..EngineConfig::default() };
     let engine = Arc::new(Engine::start(&config).unwrap());
