@@ -253,9 +253,10 @@ fn who_goes_away_leaves_nothing_half_done() {
     };
     let order = br#"{"templateID": "base"}"#;
     let head = format!("POST /v2/sandboxes HTTP/1.1\r\ncontent-length: {}", order.len());
-    drop(send(&head, order));
+    let asked = send(&head, order);
     let list = || server.ask("GET", "/v2/sandboxes", &[], b"").1.as_array().unwrap().clone();
-    eventually("what was asked for is made all the same", &|| list().len() == 1);
+    eventually("it begins", &|| list().len() == 1);
+    drop(asked);
     let id = text(&list()[0]["sandboxID"]).to_owned();
     let (status, made) = server.ask("POST", &format!("/sandboxes/{id}/connect"), &[], b"{}");
     assert_eq!(status, 200, "{made}");
