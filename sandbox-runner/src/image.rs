@@ -1,5 +1,6 @@
 //! `sandbox-runner image`: named layers of Python packages, read-only in the boxes of sessions that ask for one.
 
+use crate::problem;
 use clap::Subcommand;
 use errand_sandbox::{Error, ImageLock, ImageRecord, Images, ImagesConfig};
 use std::io::Write;
@@ -48,13 +49,7 @@ pub(crate) fn image(args: Args) -> ExitCode {
     match carry_out(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let mut text = format!("error [{}]: {error}", error.code());
-            let mut cause = std::error::Error::source(&error);
-            while let Some(next) = cause {
-                text.push_str(&format!(": {next}"));
-                cause = next.source();
-            }
-            tell(std::io::stderr(), &text);
+            tell(std::io::stderr(), &problem::told(&error));
             ExitCode::FAILURE
         }
     }

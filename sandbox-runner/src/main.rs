@@ -2,6 +2,7 @@
 
 mod doctor;
 mod image;
+mod problem;
 #[cfg(target_os = "linux")]
 mod serve;
 

@@ -1,5 +1,6 @@
 //! `sandbox-runner serve`: sandboxes for clients that were written for E2B.
 
+use crate::problem;
 use errand_e2b::outside::{Service, Settings};
 use errand_sandbox::{Engine, EngineConfig, Images, ImagesConfig, Limits, Sessions};
 use std::io::Write;
@@ -40,7 +41,7 @@ pub(crate) fn serve(args: &Args) -> ExitCode {
     match carry_out(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
-            let _ = writeln!(std::io::stderr(), "error: {problem}");
+            let _ = writeln!(std::io::stderr(), "{problem}");
             ExitCode::FAILURE
         }
     }
@@ -49,39 +50,42 @@ pub(crate) fn serve(args: &Args) -> ExitCode {
 fn carry_out(args: &Args) -> Result<(), String> {
     if !args.e2b_listen.ip().is_loopback() {
         let address = args.e2b_listen;
-        return Err(format!("listen_not_loopback: {address} is no address of this machine alone: there are no keys yet"));
+        return Err(format!(
+            "error [listen_not_loopback]: {address} is no address of this machine alone: there are no keys yet"
+        ));
     }
     let config = EngineConfig {
         search_path: args.search_path.clone(),
         require_hard_quotas: args.require_hard_quotas,
         ..EngineConfig::default()
     };
-    let told = |error: errand_sandbox::Error| chain(&error);
+    let told = |error: errand_sandbox::Error| problem::told(&error);
     let engine = Arc::new(Engine::start(&config).map_err(told)?);
     let images = Images::at(&args.images, ImagesConfig::default()).map_err(told)?;
     let sessions = Sessions::at(&args.data).map_err(told)?.with_images(Arc::new(images));
     let settings = Settings {
-        program: std::env::current_exe().map_err(|error| format!("this program's file is not known: {error}"))?,
+        program: std::env::current_exe().map_err(|error| format!("error: this program's file is not known: {error}"))?,
         arguments: vec![ENVD.to_owned()],
-        limits: Limits { memory_bytes: args.memory << 20, ..Limits::default() },
+        limits: Limits { memory_bytes: args.memory.saturating_mul(1 << 20), ..Limits::default() },
         running_max: args.running_max,
     };
     settings.limits.validate().map_err(told)?;
     let service = Service::new(engine, sessions, settings).map_err(told)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("error: {error}"))?;
     runtime.block_on(listen(args.e2b_listen, service))
 }
 
 async fn listen(address: SocketAddr, service: Service) -> Result<(), String> {
-    let listener = tokio::net::TcpListener::bind(address)
-        .await
-        .map_err(|error| format!("port_taken: cannot listen on {address}: {error}; name another with --e2b-listen"))?;
-    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
+        format!("error [port_taken]: cannot listen on {address}: {error}; name another with --e2b-listen")
+    })?;
+    let address = listener.local_addr().map_err(|error| format!("error: {error}"))?;
     let _ = writeln!(std::io::stdout(), "E2B-compatible API on http://{address} (Ctrl-C stops)");
     let stop = stop()?;
     // Streams may last for hours: who asks the server to stop does not wait for them.
     tokio::select! {
-        served = errand_e2b::outside::serve(listener, service) => served.map_err(|error| error.to_string()),
+        served = errand_e2b::outside::serve(listener, service) => served.map_err(|error| format!("error: {error}")),
         () = stop => Ok(()),
     }
 }
@@ -89,7 +93,7 @@ async fn listen(address: SocketAddr, service: Service) -> Result<(), String> {
 /// Ready when the process is asked to stop.
 fn stop() -> Result<impl Future<Output = ()>, String> {
     use tokio::signal::unix::{SignalKind, signal};
-    let listen = |kind| signal(kind).map_err(|error| format!("no signals: {error}"));
+    let listen = |kind| signal(kind).map_err(|error| format!("error: no signals: {error}"));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     Ok(async move {
         tokio::select! {
@@ -97,14 +101,4 @@ fn stop() -> Result<impl Future<Output = ()>, String> {
             _ = terminate.recv() => {}
         }
     })
-}
-
-fn chain(error: &errand_sandbox::Error) -> String {
-    let mut text = format!("{}: {error}", error.code());
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text.push_str(&format!(": {next}"));
-        cause = next.source();
-    }
-    text
 }

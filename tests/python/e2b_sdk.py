@@ -55,6 +55,13 @@ def case_background():
     shared.commands.close_stdin(command.pid)
     equal(command.wait().stdout, "one\ntwo\nover\n")
     assert again.wait().stdout.endswith("two\nover\n")
+    # Whoever comes when it ends is told how it ended, or that it is gone.
+    for _ in range(20):
+        brief = shared.commands.run("true", background=True)
+        try:
+            equal(shared.commands.connect(brief.pid).wait().exit_code, 0)
+        except e2b.NotFoundException:
+            pass
     sleeper = shared.commands.run("sleep 60", background=True)
     equal((sleeper.kill(), shared.commands.kill(sleeper.pid + 100_000)), (True, False))
     refused(e2b.CommandExitException, sleeper.wait)
@@ -121,6 +128,8 @@ def case_code():
     assert "<cell" in error.traceback
     equal(run("import os; os.environ['OWN']", envs={"OWN": "it's"}).text, '"it\'s"')
     equal(run("os.environ.get('OWN'), os.environ['GREETING']").text, "(None, 'hello')")
+    equal(run("os.environ['GREETING']", envs={"GREETING": "bye"}).text, "'bye'")
+    equal(run("os.environ['GREETING']").text, "'hello'")
     times = []
     run("import time\nfor n in range(3):\n  print(n, flush=True); time.sleep(0.2)", on_stdout=lambda line: times.append(time.time()))
     assert times[-1] - times[0] > 0.3, times
@@ -182,9 +191,7 @@ def case_separate():
     equal(shared.files.exists("secret.txt"), False)
     other.run_code("z = 1")
     equal(shared.run_code("z").error.name, "NameError")
-    # Another's token opens nothing.
-    stranger = Sandbox.connect(other.sandbox_id)
-    stranger.kill()
+    Sandbox.connect(other.sandbox_id).kill()
     refused(e2b.TimeoutException, lambda: other.files.read("secret.txt"))
 
 

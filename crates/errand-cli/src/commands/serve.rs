@@ -16,6 +16,8 @@ use crate::toolbox::engine_config;
 use crate::view::lines::Tone;
 use crate::view::{Audience, print_json};
 use errand_api::{Api, Failure, Feed, Limits, Parts};
+#[cfg(target_os = "linux")]
+use errand_core::Tier;
 use errand_engine::ports::{Blobs, Delta, Store};
 use errand_store_local::SystemWorld;
 use serde_json::json;
@@ -55,12 +57,17 @@ pub(super) async fn serve(context: &Context, args: Serve) -> Result<Exit, Error>
 #[cfg(target_os = "linux")]
 async fn sandboxes(context: &Context, args: &Serve, config: &Config) -> Result<Option<Beside>, Error> {
     use errand_e2b::outside::{Service, Settings, serve};
-    use errand_sandbox::{Engine, Images, ImagesConfig, Limits, Sessions};
+    use errand_sandbox::{Engine, EngineConfig, Images, ImagesConfig, Limits, Sessions};
     let Some(listen) = args.e2b_listen.as_deref().or(config.e2b_listen.as_deref()) else { return Ok(None) };
     let listener = bind(address(listen)?).await?;
     let address = listener.local_addr().map_err(|error| unusable(&error.to_string()))?;
     let told = |error: errand_sandbox::Error| Error::chain(error.code(), &error);
-    let (boxes, data) = (engine_config(config), config.data.clone());
+    if config.sandbox.min_tier > Tier::T1 {
+        let message = "sandboxes of the E2B-compatible API are boxes of tier t1, and these settings demand t2";
+        return Err(Error::new("sandbox_tier_unavailable", message));
+    }
+    let boxes = EngineConfig { require_hard_quotas: config.sandbox.hard_quotas, ..engine_config(config) };
+    let data = config.data.clone();
     let program =
         std::env::current_exe().map_err(|error| unusable(&format!("this program's file is not known: {error}")))?;
     // The probe blocks: it makes boxes and waits for them.

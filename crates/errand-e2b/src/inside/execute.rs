@@ -27,7 +27,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Most contexts at a time.
 const CONTEXTS_MAX: usize = 16;
@@ -232,7 +232,7 @@ impl Kernel {
         let (err, err_end) = pipe().map_err(failed)?;
         let (program, arguments) = driver.argv.split_first().ok_or("the kernel has no program")?;
         let mut command = Command::new(program);
-        command.args(arguments).envs(state.environment()).envs(driver.env).current_dir(cwd).env("PWD", cwd);
+        command.args(arguments).envs(&state.variables).envs(driver.env).current_dir(cwd).env("PWD", cwd);
         command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::from(out_end)).stderr(Stdio::from(err_end));
         let child = command.process_group(0).kill_on_drop(true).spawn().map_err(failed)?;
         drop(command);
@@ -258,8 +258,7 @@ impl Kernel {
         lines: &mpsc::Sender<Value>,
     ) -> Result<(), String> {
         let given = order.env_vars.clone().unwrap_or_default();
-        let own = state.environment();
-        let before = given.keys().map(|name| (name.clone(), own.get(name).cloned())).collect();
+        let before = given.keys().map(|name| (name.clone(), state.variables.get(name).cloned())).collect();
         let (nobody, _) = mpsc::channel(1);
         if !given.is_empty() {
             let given = given.into_iter().map(|(name, value)| (name, Some(value))).collect();
@@ -306,7 +305,7 @@ impl Kernel {
     ) -> Result<(Reply, String), String> {
         let mut stderr = String::new();
         let mut piece = vec![0; 64 << 10];
-        let mut was_interrupted = false;
+        let mut killed_at = None;
         loop {
             let replied =
                 wire::reply(language, &mut self.heard).map_err(|problem| format!("the kernel is lost: {problem}"))?;
@@ -319,15 +318,15 @@ impl Kernel {
             }
             let [stdout, errors] = &mut self.outputs;
             let gone = async {
-                match has_listener && !was_interrupted {
+                match has_listener && killed_at.is_none() {
                     true => lines.closed().await,
                     false => std::future::pending().await,
                 }
             };
             let late = async {
-                match was_interrupted {
-                    true => tokio::time::sleep(INTERRUPTED).await,
-                    false => std::future::pending().await,
+                match killed_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
                 }
             };
             tokio::select! {
@@ -346,7 +345,7 @@ impl Kernel {
                     errors.drain(&mut piece, lines, &mut stderr).await;
                 }
                 () = gone => {
-                    was_interrupted = true;
+                    killed_at = Some(Instant::now() + INTERRUPTED);
                     self.signal(Signal::INT);
                 }
                 () = late => {

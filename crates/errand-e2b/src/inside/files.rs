@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::StreamExt;
+use rustix::process::Resource;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -22,6 +23,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const PIECE_BYTES: usize = 64 << 10;
 /// How files are named until they are whole; nobody is told of them.
 pub(super) const UPLOAD_PREFIX: &str = ".errand-upload-";
+/// So many packed bytes are unpacked at a time: at most about a thousand times as many come of them.
+const PACKED_BYTES: usize = 4 << 10;
 /// Most entries that one listing tells.
 const ENTRIES_MAX: usize = 50_000;
 
@@ -158,7 +161,9 @@ async fn store(
     let mut number = [0; 8];
     getrandom::fill(&mut number).map_err(|error| Refused(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     let beside = Unfinished(folder.join(format!("{UPLOAD_PREFIX}{:016x}", u64::from_ne_bytes(number))));
-    fill(&beside.0, pieces, gzip).await.map_err(failed)?;
+    // The kernel would end this process for a byte more.
+    let most = rustix::process::getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    fill(&beside.0, pieces, gzip, most).await.map_err(failed)?;
     // A link stays a link, and a file keeps its rights.
     let target = tokio::fs::canonicalize(path).await.unwrap_or_else(|_| path.to_owned());
     if let Ok(old) = tokio::fs::metadata(&target).await {
@@ -177,29 +182,45 @@ impl Drop for Unfinished {
     }
 }
 
+/// Writes a new file of at most `most` bytes.
 async fn fill(
     path: &Path,
     pieces: impl futures::Stream<Item = std::io::Result<Bytes>> + Send,
     gzip: bool,
+    most: u64,
 ) -> std::io::Result<()> {
-    let mut file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(path).await?;
+    let file = tokio::fs::OpenOptions::new().write(true).create_new(true).open(path).await?;
+    let mut file = Bounded { file, left: most };
     let mut pieces = std::pin::pin!(pieces);
     if !gzip {
         while let Some(piece) = pieces.next().await {
-            file.write_all(&piece?).await?;
+            file.write(&piece?).await?;
         }
-        return file.flush().await;
+        return file.file.flush().await;
     }
-    // Bounded by the limit on files, which holds for every process of the box.
     let mut unpacked = flate2::write::GzDecoder::new(Vec::new());
     while let Some(piece) = pieces.next().await {
-        unpacked.write_all(&piece?)?;
-        let ready = std::mem::take(unpacked.get_mut());
-        file.write_all(&ready).await?;
+        // Packed bytes say little of how many they are: they are unpacked some at a time.
+        for some in piece?.chunks(PACKED_BYTES) {
+            unpacked.write_all(some)?;
+            file.write(&std::mem::take(unpacked.get_mut())).await?;
+        }
     }
-    let rest = unpacked.finish()?;
-    file.write_all(&rest).await?;
-    file.flush().await
+    file.write(&unpacked.finish()?).await?;
+    file.file.flush().await
+}
+
+/// A file that refuses what is more than it may hold, in bytes.
+struct Bounded {
+    file: tokio::fs::File,
+    left: u64,
+}
+
+impl Bounded {
+    async fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.left = self.left.checked_sub(bytes.len() as u64).ok_or(ErrorKind::FileTooLarge)?;
+        self.file.write_all(bytes).await
+    }
 }
 
 async fn stat(Extract(state): Extract<Arc<State>>, headers: HeaderMap, body: Bytes) -> Result<Response, Failure> {
@@ -345,4 +366,31 @@ pub(super) fn failure(path: &Path, error: &std::io::Error) -> Failure {
         _ => Code::Internal,
     };
     Failure::new(code, format!("path '{}': {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_holds_what_it_may_and_no_byte_more_packed_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let zeros = vec![0u8; 8 << 20];
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(&zeros).unwrap();
+        let packed = packed.finish().unwrap();
+        assert!(packed.len() < 10_000);
+        for (number, (bytes, gzip)) in [(&zeros, false), (&packed, true)].into_iter().enumerate() {
+            let write = |most: u64| {
+                let pieces = futures::stream::iter(
+                    bytes.chunks(1 << 20).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect::<Vec<_>>(),
+                );
+                let path = folder.path().join(format!("{number}-{most}"));
+                async move { fill(&path, pieces, gzip, most).await.map(|()| std::fs::metadata(&path).unwrap().len()) }
+            };
+            assert_eq!(write(8 << 20).await.unwrap(), 8 << 20);
+            let refused = write((8 << 20) - 1).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::FileTooLarge);
+        }
+    }
 }

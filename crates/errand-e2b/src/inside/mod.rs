@@ -17,7 +17,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// The version of `envd` whose calls are understood: the SDKs leave out what came later.
 pub const ENVD_VERSION: &str = "0.6.1";
@@ -39,8 +39,8 @@ struct State {
     processes: process::Processes,
     watchers: watch::Watchers,
     contexts: execute::Contexts,
-    /// Variables that the sandbox was made with.
-    variables: Mutex<BTreeMap<String, String>>,
+    /// Variables that all processes find: those of this one, which are the sandbox's.
+    variables: BTreeMap<String, String>,
 }
 
 impl State {
@@ -52,13 +52,6 @@ impl State {
         };
         // `.` and what it follows are left out; `..` is left to the kernel.
         self.home.join(path).components().collect()
-    }
-
-    fn environment(&self) -> BTreeMap<String, String> {
-        let mut all = self.variables.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        all.insert("HOME".to_owned(), self.home.to_string_lossy().into_owned());
-        all.entry("USER".to_owned()).or_insert_with(|| "user".to_owned());
-        all
     }
 }
 
@@ -89,13 +82,24 @@ fn serve_standard_input() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::UnixListener::from_std(listener)?;
-        axum::serve(listener, router(Path::new(HOME))).await
+        axum::serve(listener, router(Path::new(HOME), variables())).await
     })
 }
 
+/// What the sandbox was made with is what this process was started with; where its user is at home is known here.
+#[expect(clippy::disallowed_methods, reason = "this program has no settings but what it passes on")]
+fn variables() -> BTreeMap<String, String> {
+    // A name or value that is no text reaches what is started by itself.
+    let own = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut all: BTreeMap<String, String> = own.collect();
+    all.insert("HOME".to_owned(), HOME.to_owned());
+    all.entry("USER".to_owned()).or_insert_with(|| "user".to_owned());
+    all
+}
+
 /// All routes, with relative paths beginning at `home`.
-fn router(home: &Path) -> Router {
-    let state = Arc::new(State { home: home.to_owned(), ..State::default() });
+fn router(home: &Path, variables: BTreeMap<String, String>) -> Router {
+    let state = Arc::new(State { home: home.to_owned(), variables, ..State::default() });
     Router::new()
         .merge(process::routes())
         .merge(watch::routes())

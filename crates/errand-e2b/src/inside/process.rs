@@ -43,8 +43,15 @@ struct Process {
     config: Config,
     tag: Option<String>,
     group: Pid,
-    listeners: Mutex<Vec<mpsc::Sender<Event>>>,
+    listeners: Mutex<Listeners>,
     stdin: tokio::sync::Mutex<Option<ChildStdin>>,
+}
+
+#[derive(Default)]
+struct Listeners {
+    all: Vec<mpsc::Sender<Event>>,
+    /// How it ended, for those who come too late.
+    last: Option<Event>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -209,7 +216,7 @@ fn spawned(state: &State, config: &Config, wants_stdin: bool) -> Result<Child, F
     }
     let stdin = if wants_stdin { Stdio::piped() } else { Stdio::null() };
     let mut command = Command::new(&config.cmd);
-    command.args(&config.args).envs(state.environment()).envs(&config.envs).current_dir(&cwd);
+    command.args(&config.args).envs(&state.variables).envs(&config.envs).current_dir(&cwd);
     command.env("PWD", &cwd).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     command.spawn().map_err(|error| {
         let code = match error.kind() {
@@ -253,12 +260,12 @@ async fn attend(state: Arc<State>, process: Arc<Process>, pid: u32, mut child: C
                 let _ = child.wait().await;
                 state.processes.lock().remove(&pid);
                 let message = format!("the process did not end within {until:?} and was killed");
-                return process.tell(Err(Failure::new(Code::DeadlineExceeded, message))).await;
+                return process.end(Err(Failure::new(Code::DeadlineExceeded, message))).await;
             }
         },
     };
     state.processes.lock().remove(&pid);
-    process.tell(Ok(json!({"end": end(status)}))).await;
+    process.end(Ok(json!({"end": end(status)}))).await;
 }
 
 async fn pump(process: &Process, name: &str, from: Option<impl AsyncRead + Unpin>) {
@@ -323,22 +330,42 @@ impl Process {
     /// What it says from now on; first that it has begun.
     fn listen(&self, pid: u32) -> mpsc::Receiver<Event> {
         let (sender, receiver) = mpsc::channel(EVENTS_WAITING);
-        // The channel is new and has room.
+        let mut listeners = self.listeners();
+        // The channel is new and has room for both.
         let _ = sender.try_send(Ok(json!({"start": {"pid": pid}})));
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        match listeners.last.clone() {
+            Some(last) => drop(sender.try_send(last)),
+            None => listeners.all.push(sender),
+        }
         receiver
     }
 
     async fn tell(&self, event: Event) {
-        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = self.listeners().all.clone();
         let mut has_gone = false;
-        for listener in &listeners {
+        for listener in &all {
             has_gone |= listener.send(event.clone()).await.is_err();
         }
         if has_gone {
-            let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-            listeners.retain(|listener| !listener.is_closed());
+            self.listeners().all.retain(|listener| !listener.is_closed());
         }
+    }
+
+    /// Tells the last there is to tell, also to those who come later.
+    async fn end(&self, event: Event) {
+        let all = {
+            let mut listeners = self.listeners();
+            listeners.last = Some(event.clone());
+            std::mem::take(&mut listeners.all)
+        };
+        for listener in all {
+            // Whoever listened may be gone.
+            let _ = listener.send(event.clone()).await;
+        }
+    }
+
+    fn listeners(&self) -> std::sync::MutexGuard<'_, Listeners> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn feed(&self, input: Option<InputBytes>) -> Result<(), Failure> {

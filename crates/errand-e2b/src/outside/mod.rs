@@ -86,13 +86,13 @@ impl From<errand_sandbox::Error> for Refused {
 }
 
 impl Service {
-    /// A service over the sessions of a folder that nobody else uses: those that are there belong to a service that has
-    /// ended, and are removed.
+    /// A service over the sessions of a folder that nobody else uses. Those there that have the name of a sandbox belong to
+    /// a service that has ended, and are removed.
     ///
     /// # Errors
     /// When that fails, or there is no place for its sockets.
     pub fn new(engine: Arc<Engine>, sessions: Sessions, settings: Settings) -> errand_sandbox::Result<Self> {
-        for id in sessions.list()? {
+        for id in sessions.list()?.into_iter().filter(|id| sandbox::is_id(id)) {
             sessions.destroy(sessions.open(&id)?)?;
         }
         let failed = |error| errand_sandbox::Error::Io {

@@ -19,6 +19,9 @@ const READY: Duration = Duration::from_secs(20);
 /// How long one that is at work may take to answer before it counts as lost.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// Random bytes in the name of a sandbox.
+const ID_BYTES: usize = 10;
+
 pub(super) struct Sandbox {
     pub(super) id: String,
     pub(super) order: Order,
@@ -52,7 +55,7 @@ pub(super) enum Standing {
 impl Service {
     /// Makes a sandbox and waits until its inside answers.
     pub(super) async fn create(self: &Arc<Self>, order: Order) -> Result<Arc<Sandbox>, Refused> {
-        let [id, token, traffic_token] = [random(10)?, random(20)?, random(20)?];
+        let [id, token, traffic_token] = [random(ID_BYTES)?, random(20)?, random(20)?];
         let now = Timestamp::now();
         let ends = Mutex::new(later(now, order.timeout));
         let standing = tokio::sync::Mutex::new(Standing::Ended);
@@ -270,6 +273,11 @@ fn room(all: &BTreeMap<String, Arc<Sandbox>>, most: usize) -> Result<(), Refused
 fn later(now: Timestamp, by: Duration) -> Timestamp {
     let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
     now.checked_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether a sandbox may be called so.
+pub(super) fn is_id(name: &str) -> bool {
+    name.len() == 2 * ID_BYTES && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// So many random bytes, in hex.
