@@ -55,7 +55,7 @@ pub(crate) async fn forward(
 ) -> Result<Response<Body>, Refusal> {
     let (target, is_tls) = check(&request)?;
     state.decide(&target, Wish::Request(request.method()))?;
-    let used = make_anew(&mut request, &target, is_tls, state)?;
+    let (known, is_used) = make_anew(&mut request, &target, is_tls, state)?;
     let stream = Counted::outside(state.connect(&target).await?, pulse, Arc::clone(&state.budget));
     state.let_through(&target, if is_tls { "https request" } else { "http request" });
     let connection = if is_tls {
@@ -72,21 +72,21 @@ pub(crate) async fn forward(
     }
     let length = head.headers.get(CONTENT_LENGTH).cloned();
     strip(&mut head.headers);
-    let scrub = if used.is_empty() {
-        // The host frames an answer without a body, to HEAD for one, by its length alone.
-        if let Some(length) = length.filter(|_| body.is_end_stream()) {
-            head.headers.insert(CONTENT_LENGTH, length);
-        }
+    // The host frames an answer without a body, to HEAD for one, by its length alone.
+    if let Some(length) = length.filter(|_| body.is_end_stream()) {
+        head.headers.insert(CONTENT_LENGTH, length);
+    }
+    let scrub = if known.is_empty() {
         None
     } else {
         let encoding = head.headers.get(CONTENT_ENCODING);
-        if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        if is_used && encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
             let why = "it is compressed, so a secret in it could not be hidden".to_owned();
             return Err(Refusal::Broken(target, why));
         }
-        let used: Vec<&secret::Secret> = used.iter().collect();
-        secret::hide(&mut head.headers, &used);
-        Some(Scrub::new(&used))
+        // Also where this request held none: the host may have kept it from one before.
+        secret::hide(&mut head.headers, &known);
+        Some(Scrub::new(&known))
     };
     head.version = Version::HTTP_11;
     let relayed = Relayed { inner: body, scrub, state: Arc::clone(state), _driver: driver };
@@ -119,13 +119,13 @@ fn check(request: &Request<Incoming>) -> Result<(Target, bool), Refusal> {
     Ok((target, is_tls))
 }
 
-/// Turns it into what the host is to see; gives the secrets that are in it.
-fn make_anew(
+/// Turns it into what the host is to see; gives the secrets that the host may see, and whether one is in it.
+fn make_anew<'a>(
     request: &mut Request<Incoming>,
     target: &Target,
     is_tls: bool,
-    state: &State,
-) -> Result<Vec<secret::Secret>, Refusal> {
+    state: &'a State,
+) -> Result<(Vec<&'a secret::Secret>, bool), Refusal> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     let uri = Uri::try_from(path).map_err(|_| Refusal::Malformed("its path is none"))?;
     *request.uri_mut() = uri;
@@ -136,13 +136,13 @@ fn make_anew(
     let host = if target.port == usual { target.host.to_string() } else { target.to_string() };
     let host = HeaderValue::from_str(&host).map_err(|_| Refusal::Malformed("its host cannot stand in a header"))?;
     headers.insert(HOST, host);
+    let known = secret::known(&target.host, &state.secrets);
     // What is not encrypted is read on the way.
-    let secrets = if is_tls { state.secrets.as_slice() } else { &[] };
-    let used: Vec<secret::Secret> = secret::swap(headers, &target.host, secrets).into_iter().cloned().collect();
-    if !used.is_empty() {
+    let is_used = is_tls && secret::swap(headers, &known);
+    if !known.is_empty() {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    Ok(used)
+    Ok((known, is_used))
 }
 
 /// Removes what concerns one connection alone, and what its `Connection` header says does.

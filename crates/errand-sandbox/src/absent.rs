@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{EngineConfig, Interpreter, OciConfig, SessionOptions};
+use crate::config::{EngineConfig, Interpreter, OciConfig, PoolConfig, PoolStats, SessionOptions};
 use crate::entry::{Entry, EntryPage, FileRange, Hit};
 use crate::error::{Error, Result, Tier};
 use crate::exec::{CancelToken, Exec, ExecOutcome};
@@ -73,17 +73,6 @@ impl Kernel {
     }
 }
 
-/// What a pool keeps ready.
-#[derive(Debug, Clone)]
-pub struct PoolConfig {
-    /// Kernels of these languages.
-    pub languages: Vec<Language>,
-    /// At least and at most so many of each.
-    pub parked: std::ops::RangeInclusive<usize>,
-    /// What their boxes may use.
-    pub limits: Limits,
-}
-
 /// A kernel over a new session.
 #[derive(Debug)]
 pub struct Claimed {
@@ -91,21 +80,6 @@ pub struct Claimed {
     pub kernel: Kernel,
     /// False where it had to be made first.
     pub was_ready: bool,
-}
-
-/// How a pool stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PoolStats {
-    /// Kernels that wait.
-    pub parked: usize,
-    /// Claims so far.
-    pub claims: u64,
-    /// Claims among them that found nothing ready.
-    pub misses: u64,
-    /// Kernels that could not be made ahead.
-    pub failures: u64,
-    /// Why the last of them could not.
-    pub last_failure: Option<String>,
 }
 
 /// Kernels made ahead, on Linux.

@@ -1,6 +1,9 @@
-//! How an engine is made, and what it finds.
+//! How an engine and a pool are made, and what they tell, on every system.
 
 use std::path::PathBuf;
+
+use crate::kernel::Language;
+use crate::limits::Limits;
 
 /// How an engine is to be made.
 #[derive(Debug, Clone, Default)]
@@ -95,4 +98,34 @@ impl RuntimeKind {
             _ => RuntimeKind::Other,
         }
     }
+}
+
+/// What a pool keeps ready.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// Kernels of these languages.
+    pub languages: Vec<Language>,
+    /// At least and at most so many of each.
+    pub parked: std::ops::RangeInclusive<usize>,
+    /// What their boxes may use. A claim that asks for other limits gets a box made for it.
+    pub limits: Limits,
+}
+
+/// How a pool stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Kernels that wait.
+    pub parked: usize,
+    /// Claims so far.
+    pub claims: u64,
+    /// Claims among them that found nothing ready.
+    pub misses: u64,
+    /// Kernels that a zygote forked.
+    pub forked: u64,
+    /// Why there is no zygote, or why its last child was not to be used.
+    pub no_zygote: Option<String>,
+    /// Kernels that could not be made ahead.
+    pub failures: u64,
+    /// Why the last of them could not.
+    pub last_failure: Option<String>,
 }

@@ -56,11 +56,10 @@ mod snapshot;
 pub mod t0;
 
 #[cfg(not(target_os = "linux"))]
-pub use absent::{
-    Claimed, Engine, Image, Images, Kernel, OciEngine, Pool, PoolConfig, PoolStats, Session, Sessions, run_inside_box,
-    try_volume,
+pub use absent::{Claimed, Engine, Image, Images, Kernel, OciEngine, Pool, Session, Sessions, run_inside_box, try_volume};
+pub use config::{
+    EngineConfig, Inside, Interpreter, OciConfig, PoolConfig, PoolStats, RuntimeKind, SessionOptions, VolumeSize,
 };
-pub use config::{EngineConfig, Inside, Interpreter, OciConfig, RuntimeKind, SessionOptions, VolumeSize};
 pub use door::{DOOR, OpenDoor, WayOut};
 #[cfg(target_os = "linux")]
 pub use engine::volume::try_volume;
@@ -80,7 +79,7 @@ pub use limits::Limits;
 #[cfg(target_os = "linux")]
 pub use oci::{Defence, OciEngine, run_inside_box};
 #[cfg(target_os = "linux")]
-pub use pool::{Claimed, Pool, PoolConfig, PoolStats};
+pub use pool::{Claimed, Pool};
 pub use repairs::repairs;
 pub use report::{Check, Quotas, Report, Strength};
 #[cfg(target_os = "linux")]

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::config::{PoolConfig, PoolStats};
 use crate::engine::{Engine, Kernel, Nursery, Spawner, Zygote};
 use crate::error::{Error, Result};
 use crate::kernel::Language;
@@ -26,17 +27,6 @@ const LOOK: Duration = Duration::from_secs(30);
 /// How long nothing is made after it failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(5);
 
-/// What a pool keeps ready.
-#[derive(Debug, Clone)]
-pub struct PoolConfig {
-    /// Kernels of these languages.
-    pub languages: Vec<Language>,
-    /// At least and at most so many of each.
-    pub parked: std::ops::RangeInclusive<usize>,
-    /// What their boxes may use. A claim that asks for other limits gets a box made for it.
-    pub limits: Limits,
-}
-
 /// A kernel over a new session.
 #[derive(Debug)]
 pub struct Claimed {
@@ -44,25 +34,6 @@ pub struct Claimed {
     pub kernel: Kernel,
     /// False where it had to be made first.
     pub was_ready: bool,
-}
-
-/// How a pool stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PoolStats {
-    /// Kernels that wait.
-    pub parked: usize,
-    /// Claims so far.
-    pub claims: u64,
-    /// Claims among them that found nothing ready.
-    pub misses: u64,
-    /// Kernels that a zygote forked.
-    pub forked: u64,
-    /// Why there is no zygote, or why its last child was not to be used.
-    pub no_zygote: Option<String>,
-    /// Kernels that could not be made ahead.
-    pub failures: u64,
-    /// Why the last of them could not.
-    pub last_failure: Option<String>,
 }
 
 /// Kernels made ahead. Dropping it ends those that nobody has claimed.
@@ -320,6 +291,7 @@ impl Shared {
         match forked {
             Ok(kernel) => {
                 state.forked += 1;
+                state.misborn = None;
                 Some(kernel)
             }
             Err(error) => {

@@ -107,6 +107,21 @@ fn no_other_host_and_nothing_unencrypted_sees_it() {
     assert!(told.recv().unwrap().contains(placeholder), "without TLS it is not swapped");
 }
 
+/// A host may keep what it was sent, and tell it to whoever asks next.
+#[test]
+fn it_is_hidden_also_where_the_request_held_none() {
+    let (port, told, tls) = https("");
+    let world = setup(port, tls, "a.example").world();
+    let variables = world.egress.environment(DOOR);
+    let (_, placeholder) = variables.iter().find(|(name, _)| name == "API_KEY").unwrap();
+    let a = format!("a.example:{port}");
+    let answer = world.ask(format!("GET https://{a}/{VALUE} HTTP/1.1\r\nHost: {a}\r\nConnection: close\r\n\r\n"));
+    assert!(told.recv().unwrap().starts_with(&format!("GET /{VALUE} ")), "the control");
+    assert_eq!(status(&answer), "200 OK", "{answer}");
+    assert!(!answer.contains(VALUE) && answer.contains(&format!("x-echo: {placeholder}")), "{answer}");
+    assert!(answer.contains(&format!("GET /{placeholder} ")), "{answer}");
+}
+
 #[test]
 fn an_answer_in_which_it_could_not_be_hidden_is_refused() {
     let (port, _told, tls) = https("Content-Encoding: gzip\r\n");

@@ -180,32 +180,11 @@ pub(crate) fn launch(
     limits: &Limits,
     host_ids: (u32, u32),
 ) -> Result<Running> {
-    let group = groups.make(limits).map_err(|e| Error::io("making control groups for a box", "cgroup", e))?;
-    let (pid, pidfd) = clone(plan, NAMESPACES, child::init)
-        .map_err(|errno| Error::Setup { stage: "making its namespaces", errno: text(errno) })?;
-    let Wires { control: [control, _], stdout: [stdout, _], stderr: [stderr, _], .. } = wires;
-    let mut running = Running {
-        pid,
-        pidfd,
-        control,
-        stdout,
-        stderr,
-        group,
-        nest: None,
-        main: None,
-        used_us: AtomicU64::new(0),
-        _door: None,
-        reaped: false,
-    };
-    for tree in &mut plan.trees {
-        tree._owned = None;
-    }
-    map_ids(pid, host_ids, plan.switch_ids)
+    let mut running = start(plan, wires, (groups, limits), NAMESPACES, "making its namespaces", child::init)?;
+    map_ids(running.pid, host_ids, plan.switch_ids)
         .map_err(|e| Error::Setup { stage: "mapping its user id", errno: e.to_string() })?;
-    // The host's out-of-memory killer prefers boxes. Raising the score is always allowed; where it is not, nothing is lost.
-    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
     running.send(GO_MAPPED)?;
-    running.group.add(pid).map_err(|e| Error::io("putting a box into its control groups", "cgroup", e))?;
+    running.join_groups()?;
     running.open_door(plan)?;
     running.send(GO_CGROUP)?;
     Ok(running)
@@ -220,33 +199,35 @@ pub(crate) fn launch_guard(
     limits: &Limits,
     guard: fn(&mut Plan) -> !,
 ) -> Result<Running> {
-    let group = groups.make(limits).map_err(|e| Error::io("making control groups for a box", "cgroup", e))?;
     // With a way out the guard's network is the box's; the runtime else makes one of the box's own.
     let network = if plan.way_out.is_some() { libc::CLONE_NEWNET } else { 0 };
-    let (pid, pidfd) = clone(plan, libc::CLONE_NEWPID | libc::CLONE_NEWNS | network, guard)
-        .map_err(|errno| Error::Setup { stage: "making the namespaces of its guard", errno: text(errno) })?;
-    let Wires { control: [control, _], stdout: [stdout, _], stderr: [stderr, _], .. } = wires;
-    let mut running = Running {
-        pid,
-        pidfd,
-        control,
-        stdout,
-        stderr,
-        group,
-        nest: None,
-        main: None,
-        used_us: AtomicU64::new(0),
-        _door: None,
-        reaped: false,
-    };
-    for tree in &mut plan.trees {
-        tree._owned = None;
-    }
-    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
-    running.group.add(pid).map_err(|e| Error::io("putting a box into its control groups", "cgroup", e))?;
+    let namespaces = libc::CLONE_NEWPID | libc::CLONE_NEWNS | network;
+    let mut running = start(plan, wires, (groups, limits), namespaces, "making the namespaces of its guard", guard)?;
+    running.join_groups()?;
     running.send(GO_CGROUP)?;
     running.open_door(plan)?;
     Ok(running)
+}
+
+/// Clones the process that does `init`, with control groups of its own ready. Its ends of the wires are closed here when this
+/// returns: should it be killed, whoever waits for its word must see that nobody speaks any more.
+fn start(
+    plan: &mut Plan,
+    wires: Wires,
+    (groups, limits): (&Hosts, &Limits),
+    namespaces: i32,
+    stage: &'static str,
+    init: fn(&mut Plan) -> !,
+) -> Result<Running> {
+    let group = groups.make(limits).map_err(|e| Error::io("making control groups for a box", "cgroup", e))?;
+    let (pid, pidfd) = clone(plan, namespaces, init).map_err(|errno| Error::Setup { stage, errno: text(errno) })?;
+    for tree in &mut plan.trees {
+        tree._owned = None;
+    }
+    // The host's out-of-memory killer prefers boxes. Raising the score is always allowed; where it is not, nothing is lost.
+    let _ = fs::write(format!("/proc/{pid}/oom_score_adj"), "500");
+    let Wires { control: [control, _], stdout: [stdout, _], stderr: [stderr, _], .. } = wires;
+    Ok(Running::over((pid, pidfd), [control, stdout, stderr], group, None))
 }
 
 /// The argument of `clone3`, first version.
@@ -301,9 +282,13 @@ fn map_ids(pid: i32, (uid, gid): (u32, u32), switch: bool) -> io::Result<()> {
 }
 
 impl Running {
-    /// A box that `nest` made.
-    pub(super) fn of_nest(nest: Arc<Nest>, (pid, pidfd): (i32, OwnedFd), ends: [OwnedFd; 3], group: Group) -> Running {
-        let [control, stdout, stderr] = ends;
+    /// A box; `nest` where one made it.
+    pub(super) fn over(
+        (pid, pidfd): (i32, OwnedFd),
+        [control, stdout, stderr]: [OwnedFd; 3],
+        group: Group,
+        nest: Option<Arc<Nest>>,
+    ) -> Running {
         Running {
             pid,
             pidfd,
@@ -311,12 +296,16 @@ impl Running {
             stdout,
             stderr,
             group,
-            nest: Some(nest),
+            nest,
             main: None,
             used_us: AtomicU64::new(0),
             _door: None,
             reaped: false,
         }
+    }
+
+    fn join_groups(&self) -> Result<()> {
+        self.group.add(self.pid).map_err(|e| Error::io("putting a box into its control groups", "cgroup", e))
     }
 
     pub(super) fn send(&self, word: u8) -> Result<()> {
@@ -489,4 +478,64 @@ pub(crate) fn text(errno: sys::Errno) -> String {
 
 pub(crate) fn setup(stage: plan::Stage, errno: sys::Errno) -> Error {
     Error::Setup { stage: stage.text(), errno: text(errno) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::WayOut;
+    use crate::engine::plan::Program;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl WayOut for Nobody {
+        fn environment(&self, _: std::net::SocketAddr) -> Vec<(String, String)> {
+            Vec::new()
+        }
+
+        fn open(&self, _: std::net::TcpListener) -> io::Result<OpenDoor> {
+            Err(io::Error::other("there is no door"))
+        }
+    }
+
+    fn plan() -> Plan {
+        Plan {
+            control: -1,
+            stdio: [-1; 3],
+            switch_ids: false,
+            trees: Vec::new(),
+            steps: Vec::new(),
+            root_options: Vec::new(),
+            filters: Vec::new(),
+            rlimits: Vec::new(),
+            processors: Vec::new(),
+            way_out: Some(Arc::new(Nobody)),
+            cwd: c"/".into(),
+            program: Program::exec(Vec::new(), Vec::new(), Vec::new()),
+            stop: None,
+            keep: Vec::new(),
+            arguments: None,
+        }
+    }
+
+    fn killed(_: &mut Plan) -> ! {
+        sys::exit(0)
+    }
+
+    #[test]
+    fn a_box_that_is_killed_before_it_has_a_door_is_not_waited_for() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: only root makes guards");
+            return;
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (mut plan, wires) = (plan(), Wires::new(None).unwrap());
+            wires.plug_into(&mut plan);
+            tell.send(launch_guard(&mut plan, wires, &Hosts::default(), &Limits::default(), killed).map(drop)).unwrap();
+        });
+        let launched = told.recv_timeout(Duration::from_secs(20)).expect("nobody can open its door any more");
+        assert_eq!(launched.unwrap_err().code(), setup(Stage::Door, libc::EPROTO).code());
+    }
 }

@@ -67,6 +67,7 @@ impl Nursery {
         match started {
             Ok(zygote) => {
                 let zygote = Arc::new(zygote);
+                state.failure = None;
                 state.zygote = Some((Arc::clone(&zygote), image));
                 Some(zygote)
             }

@@ -17,10 +17,10 @@ use crate::limits::Limits;
 const STOCK: usize = 8;
 /// How long after a call the next ones are made: the call has the processor to itself meanwhile.
 const QUIET: Duration = Duration::from_millis(5);
-/// After so long a nest and its boxes are replaced: what they see of the host may have changed.
-const AGE_MAX: Duration = Duration::from_secs(3_600);
 /// How long nothing is made after it failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(30);
+/// How often those that lie ready are looked at when nothing else happens.
+const LOOK: Duration = Duration::from_secs(30);
 /// How many used boxes may wait for their end.
 const DONE_MAX: usize = 64;
 
@@ -34,7 +34,7 @@ pub(crate) struct Shells {
 #[derive(Debug)]
 struct Shared {
     engine: Engine,
-    nest: Mutex<Option<(Arc<Nest>, Instant)>>,
+    nest: Mutex<Option<Arc<Nest>>>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -118,6 +118,15 @@ impl Shells {
     }
 }
 
+impl State {
+    /// Takes out those that nobody is to get: dead ones, and those of a nest that is gone or too old.
+    fn unfit(&mut self) -> VecDeque<Shell> {
+        let (ready, unfit) = std::mem::take(&mut self.ready).into_iter().partition(Shell::is_waiting);
+        self.ready = ready;
+        unfit
+    }
+}
+
 impl Drop for Shells {
     fn drop(&mut self) {
         self.shared.lock().is_closed = true;
@@ -136,11 +145,18 @@ impl Shared {
         let mut state = self.lock();
         while !state.is_closed {
             let now = Instant::now();
+            let unfit = state.unfit();
+            if !unfit.is_empty() {
+                drop(state);
+                drop(unfit);
+                state = self.lock();
+                continue;
+            }
             let quiet = state.last.map_or(Duration::ZERO, |last| QUIET.saturating_sub(now - last));
             let wait = retry.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
             let is_full = state.ready.len() >= STOCK;
             if state.done.is_empty() && (is_full || !wait.is_zero()) {
-                let patience = if is_full { AFTER_FAILURE } else { wait };
+                let patience = if is_full { LOOK } else { wait };
                 state = self.changed.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
@@ -176,14 +192,11 @@ impl Shared {
 
     fn nest(&self) -> Result<Arc<Nest>> {
         let mut nest = self.nest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((ready, since)) = nest.as_ref()
-            && ready.is_alive()
-            && since.elapsed() < AGE_MAX
-        {
+        if let Some(ready) = nest.as_ref().filter(|nest| nest.is_fresh()) {
             return Ok(Arc::clone(ready));
         }
         let made = tight_nest(&self.engine)?;
-        *nest = Some((Arc::clone(&made), Instant::now()));
+        *nest = Some(Arc::clone(&made));
         Ok(made)
     }
 

@@ -65,7 +65,7 @@ impl Zygote {
             children: AtomicU32::new(0),
             limits: limits.clone(),
         };
-        let heard = nest::heard(zygote.lock().as_fd(), Some(zygote.pidfd.as_fd()))?;
+        let heard = nest::heard(zygote.lock().as_fd(), Some(zygote.pidfd.as_fd()), nest::PATIENCE)?;
         if heard.0 != b"ready".len() {
             let language = Language::Python.name();
             return Err(Error::KernelLost { language, exit: "before it was ready".to_owned(), said: String::new() });
@@ -151,7 +151,7 @@ impl Drop for Zygote {
 
 fn sys_ask(socket: &OwnedFd, what: &[u8; 4], fds: &[i32]) -> Result<(usize, [u8; 8], Vec<OwnedFd>)> {
     super::sys::send_fds(socket.as_raw_fd(), what, fds).map_err(|errno| setup(Stage::Start, errno))?;
-    nest::heard(socket.as_fd(), None)
+    nest::heard(socket.as_fd(), None, nest::PATIENCE)
 }
 
 /// The part of an order that a call fills.

@@ -12,7 +12,7 @@ mod serve;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -30,7 +30,9 @@ use crate::session::owner::{self, Owner};
 use order::{Kind, Order};
 
 /// How long it may take to be ready, and to make a box.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// After so long a nest and its boxes are replaced: what they see of the host may have changed.
+const AGE_MAX: Duration = Duration::from_secs(3_600);
 /// Where locks on user ids lie.
 pub(crate) use crate::session::ID_LOCKS;
 
@@ -41,6 +43,9 @@ pub(crate) struct Nest {
     pidfd: OwnedFd,
     /// One request at a time.
     socket: Mutex<OwnedFd>,
+    /// How long an answer may take.
+    patience: Duration,
+    since: Instant,
     /// As root, the id of the nest and its zygotes, which is no session's.
     owner: Owner,
 }
@@ -91,14 +96,14 @@ impl Nest {
         let (pid, pidfd) = clone(&mut seed, namespaces, serve::serve)
             .map_err(|errno| Error::Setup { stage: "making the namespaces of its nest", errno: text(errno) })?;
         drop((theirs, seed));
-        let nest = Nest { pid, pidfd, socket: Mutex::new(ours), owner };
+        let nest = Nest { pid, pidfd, socket: Mutex::new(ours), patience: PATIENCE, since: Instant::now(), owner };
         map(pid, switch_ids.then(owner::span).transpose()?, ids)
             .map_err(|e| Error::Setup { stage: "mapping the ids of its nest", errno: e.to_string() })?;
         let ready = {
             let socket = nest.lock();
             // One that is gone is seen when waiting.
             let _ = sys::send(socket.as_raw_fd(), &[GO_MAPPED], 0);
-            heard(socket.as_fd(), None)?
+            heard(socket.as_fd(), None, PATIENCE)?
         };
         match ready {
             (8, bytes, _) => match Message::decode(bytes) {
@@ -119,6 +124,11 @@ impl Nest {
     pub(crate) fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
         matches!(poll(&mut fds, Some(&timespec(Duration::ZERO))), Ok(0))
+    }
+
+    /// True while it can be asked and is young enough: what its boxes see of the host is of the time when it started.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.is_alive() && self.since.elapsed() < AGE_MAX
     }
 
     /// Makes a box that is nobody's yet, in its control groups.
@@ -150,13 +160,22 @@ impl Nest {
         let fds: Vec<i32> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let socket = self.lock();
         sys::send_fds(socket.as_raw_fd(), &request, &fds).map_err(|errno| setup(Stage::Start, errno))?;
-        let (length, bytes, fds) = heard(socket.as_fd(), None)?;
+        // What one says later that has not answered would be taken for the answer to the next request, which is another
+        // session's.
+        let (length, bytes, fds) = heard(socket.as_fd(), None, self.patience).inspect_err(|_| self.kill())?;
         let pid = i32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         match length {
             4 if pid > 0 => Ok((pid, fds)),
             4 if pid < 0 => Err(Error::Setup { stage: "making its namespaces", errno: text(-pid) }),
             _ => Err(setup(Stage::Start, libc::ECHILD)),
         }
+    }
+
+    /// Ends it at once; boxes that it made live on.
+    fn kill(&self) {
+        let none = std::ptr::null::<u8>();
+        // Fails only when it is gone already.
+        let _ = check(call!(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), libc::SIGKILL, none, 0));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, OwnedFd> {
@@ -186,11 +205,11 @@ impl Shell {
         self.0.as_ref().is_some_and(|parts| Arc::ptr_eq(&parts.nest, nest))
     }
 
-    /// True while it waits and its nest can give it ids.
+    /// True while it waits and its nest, which is to give it ids, is fresh.
     pub(crate) fn is_waiting(&self) -> bool {
         let Some(parts) = &self.0 else { return false };
         let mut fds = [PollFd::new(&parts.pidfd, PollFlags::IN)];
-        parts.nest.is_alive() && matches!(poll(&mut fds, Some(&timespec(Duration::ZERO))), Ok(0))
+        parts.nest.is_fresh() && matches!(poll(&mut fds, Some(&timespec(Duration::ZERO))), Ok(0))
     }
 
     /// Makes it the session's, up to where `kind` goes apart. Gives the box's end of the control socket beside.
@@ -208,7 +227,7 @@ impl Shell {
             return Err(setup(Stage::Start, libc::ESRCH));
         };
         let Wires { stdin, stdout: [stdout, out], stderr: [stderr, err], .. } = wires;
-        let running = Running::of_nest(nest, (pid, pidfd), [control, stdout, stderr], group);
+        let running = Running::over((pid, pidfd), [control, stdout, stderr], group, Some(nest));
         Ok((running, Filled { control: theirs, streams: [stdin, out, err] }))
     }
 }
@@ -218,7 +237,7 @@ impl Drop for Shell {
         let Some(Parts { nest, pid, pidfd, control, theirs, group, .. }) = self.0.take() else { return };
         // Its groups can be removed only once it is gone, which a running box waits for.
         let (Ok(out), Ok(err)) = (control.try_clone(), theirs.try_clone()) else { return };
-        drop(Running::of_nest(nest, (pid, pidfd), [control, out, err], group));
+        drop(Running::over((pid, pidfd), [control, out, err], group, Some(nest)));
     }
 }
 
@@ -268,9 +287,7 @@ impl Parts {
 
 impl Drop for Nest {
     fn drop(&mut self) {
-        let none = std::ptr::null::<u8>();
-        // Fails only when it is gone already.
-        let _ = check(call!(libc::SYS_pidfd_send_signal, self.pidfd.as_raw_fd(), libc::SIGKILL, none, 0));
+        self.kill();
         let none = std::ptr::null_mut::<u8>();
         while check(call!(libc::SYS_wait4, self.pid, none, 0, none)) == Err(libc::EINTR) {}
     }
@@ -284,7 +301,7 @@ pub(crate) struct Filled {
 
 /// The namespaces of a box, which it passes once it is made.
 pub(crate) fn namespaces(running: &Running) -> Result<Vec<OwnedFd>> {
-    match heard(running.control.as_fd(), Some(running.pidfd.as_fd()))? {
+    match heard(running.control.as_fd(), Some(running.pidfd.as_fd()), PATIENCE)? {
         (8, bytes, fds) => match Message::decode(bytes) {
             Some(Message::Started) if fds.len() == enter::STREAMS => Ok(fds),
             Some(Message::Failed(stage, errno)) => Err(setup(stage, errno)),
@@ -314,13 +331,17 @@ fn heard_now(socket: &OwnedFd) -> Option<Message> {
 }
 
 /// The next message of a socket within the patience, unless whoever is to speak is `gone` first: its length, its first bytes, its descriptors.
-pub(super) fn heard(socket: BorrowedFd<'_>, gone: Option<BorrowedFd<'_>>) -> Result<(usize, [u8; 8], Vec<OwnedFd>)> {
+pub(super) fn heard(
+    socket: BorrowedFd<'_>,
+    gone: Option<BorrowedFd<'_>>,
+    patience: Duration,
+) -> Result<(usize, [u8; 8], Vec<OwnedFd>)> {
     let waiting = |e: rustix::io::Errno| Error::io("waiting for a box", "poll", e);
-    let until = std::time::Instant::now() + PATIENCE;
+    let until = Instant::now() + patience;
     loop {
         let mut fds: Vec<PollFd<'_>> =
             [socket].into_iter().chain(gone).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        let left = until.saturating_duration_since(std::time::Instant::now());
+        let left = until.saturating_duration_since(Instant::now());
         match poll(&mut fds, Some(&timespec(left))) {
             Ok(0) => return Err(setup(Stage::Start, libc::ETIMEDOUT)),
             Ok(_) if fds[0].revents().is_empty() => return Err(setup(Stage::Start, libc::ECHILD)),
@@ -361,4 +382,50 @@ fn map(pid: i32, span: Option<(u32, u32)>, (uid, gid): (u32, u32)) -> std::io::R
     };
     fs::write(format!("/proc/{pid}/uid_map"), users)?;
     fs::write(format!("/proc/{pid}/gid_map"), groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::IntoRawFd;
+    use std::process::Command;
+
+    /// A nest that is asked over a socket of the test's, and whose process does nothing.
+    #[expect(clippy::zombie_processes, reason = "the nest waits for it when it is dropped")]
+    fn deaf() -> (Nest, OwnedFd, tempfile::TempDir) {
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        let pid = child.id() as i32;
+        let id = rustix::process::Pid::from_raw(pid).unwrap();
+        let pidfd = rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty()).unwrap();
+        let [ours, theirs] = socket_pair(libc::SOCK_SEQPACKET).unwrap();
+        let locks = tempfile::tempdir().unwrap();
+        let owner = Owner::take(locks.path(), None).unwrap();
+        let patience = Duration::from_millis(20);
+        (Nest { pid, pidfd, socket: Mutex::new(ours), patience, since: Instant::now(), owner }, theirs, locks)
+    }
+
+    #[test]
+    fn an_answer_that_comes_too_late_is_nobodys() {
+        let (nest, theirs, _locks) = deaf();
+        assert!(nest.is_alive());
+        let error = nest.ask(serve::MAP, [1; 3], 0, &[]).unwrap_err();
+        assert!(error.to_string().contains(&text(libc::ETIMEDOUT)), "{error}");
+        // It would be the workspace of the session before.
+        let workspace = null().unwrap().into_raw_fd();
+        sys::send_fds(theirs.as_raw_fd(), &1i32.to_le_bytes(), &[workspace]).unwrap();
+        sys::close(workspace);
+        let mut fds = [PollFd::new(&nest.pidfd, PollFlags::IN)];
+        poll(&mut fds, Some(&timespec(PATIENCE))).unwrap();
+        assert!(!nest.is_alive() && !nest.is_fresh(), "a nest that did not answer is not asked again");
+    }
+
+    #[test]
+    fn a_nest_that_is_too_old_is_not_fresh() {
+        let (mut nest, _theirs, _locks) = deaf();
+        assert!(nest.is_fresh());
+        // A host that has only just started has no time before.
+        let Some(since) = Instant::now().checked_sub(AGE_MAX) else { return };
+        nest.since = since;
+        assert!(nest.is_alive() && !nest.is_fresh());
+    }
 }
