@@ -1,8 +1,8 @@
 //! Lock files: which wheels make up an image, each with its version and its hashes.
 //!
-//! The form is the one pip reads with `--require-hashes`, and no more of it than lists packages: an option in it could send
-//! pip
-//! to another index, to a file of the host or to code that builds.
+//! The form is the one pip reads with `--require-hashes`, and no more of it than lists packages: an option in it could send pip
+//! to another index, to a file of the host or to code that builds. pip never sees the file itself, only what was understood of
+//! it, written anew: where a line ends and a comment begins, and in which encoding, pip has ideas of its own.
 
 use sha2::{Digest, Sha256};
 
@@ -17,7 +17,7 @@ const BUILT_IN: [(&str, &str); 1] = [("data", include_str!("../../images/data.lo
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageLock {
     pub(crate) name: String,
-    /// In the form that pip reads.
+    /// What pip reads: a line for each package.
     pub(crate) text: String,
     /// `NAME==VERSION`, in the order of the file.
     pub(crate) packages: Vec<String>,
@@ -47,14 +47,17 @@ impl ImageLock {
         if text.len() > BYTES_MAX {
             return refuse("it is longer than 1 MiB".into());
         }
-        let mut packages = Vec::new();
+        let (mut packages, mut lines) = (Vec::new(), String::new());
         for line in text.replace("\\\r\n", " ").replace("\\\n", " ").lines() {
             let line = line.split(" #").next().unwrap_or("").trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             match package(line) {
-                Ok(package) => packages.push(package),
+                Ok((package, line)) => {
+                    packages.push(package);
+                    lines.push_str(&line);
+                }
                 Err(reason) => {
                     return refuse(format!("line `{}` {reason}", line.chars().take(80).collect::<String>()));
                 }
@@ -66,7 +69,7 @@ impl ImageLock {
         if packages.len() > PACKAGES_MAX {
             return refuse(format!("it names {} packages, the most is {PACKAGES_MAX}", packages.len()));
         }
-        Ok(ImageLock { name: name.into(), text: text.into(), packages })
+        Ok(ImageLock { name: name.into(), text: lines, packages })
     }
 
     /// What an image of it is known by: the same for the same lock and the same Python.
@@ -93,26 +96,51 @@ pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// `NAME==VERSION` of a line, or what is wrong with it.
-fn package(line: &str) -> std::result::Result<String, &'static str> {
+/// `NAME==VERSION` of a line and the line anew, or what is wrong with it.
+fn package(line: &str) -> std::result::Result<(String, String), &'static str> {
     let (requirement, hashes) = line.split_once("--hash").ok_or("has no hash: give `--hash=sha256:…` for each wheel")?;
-    let (pinned, _marker) = requirement.split_once(';').unwrap_or((requirement, ""));
-    let (name, version) = pinned.trim().split_once("==").ok_or("pins no version: write `NAME==VERSION`")?;
-    let is_word = |text: &str, more: &str| {
-        !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || more.as_bytes().contains(&c))
-    };
-    let (name, extras) = name.trim().split_once('[').unwrap_or((name.trim(), "]"));
-    if !is_word(name, "._-") || !name.as_bytes()[0].is_ascii_alphanumeric() || !is_word(extras, "._-,] ") {
-        return Err("begins with no name of a package");
-    }
-    if !is_word(version.trim(), "._-+!") {
+    let (pinned, marker) = requirement.split_once(';').unwrap_or((requirement, ""));
+    let (name, version) = pinned.split_once("==").ok_or("pins no version: write `NAME==VERSION`")?;
+    let (name, extras) = name_and_extras(name.trim()).ok_or("begins with no name of a package")?;
+    let version = version.trim();
+    if !is_word(version, "._-+!") {
         return Err("pins no version: write `NAME==VERSION`");
     }
-    let mut hashes = hashes.split("--hash");
-    if !hashes.all(|one| one.strip_prefix(['=', ' ']).is_some_and(|one| is_sha256(one.trim()))) {
-        return Err("has something other than hashes of the form `--hash=sha256:` and 64 hex digits");
+    let mut anew = format!("{name}{extras}=={version}");
+    if !marker.trim().is_empty() {
+        anew.push_str(" ; ");
+        anew.push_str(is_marker(marker).then_some(marker.trim()).ok_or("has something other than a marker behind `;`")?);
     }
-    Ok(format!("{name}=={}", version.trim()))
+    for hash in hashes.split("--hash") {
+        let hash = hash.strip_prefix(['=', ' ']).map(str::trim).filter(|hash| is_sha256(hash));
+        let hash = hash.ok_or("has something other than hashes of the form `--hash=sha256:` and 64 hex digits")?;
+        anew.push_str(" --hash=");
+        anew.push_str(&hash.to_ascii_lowercase());
+    }
+    Ok((format!("{name}=={version}"), anew + "\n"))
+}
+
+/// A name, and `[EXTRA,EXTRA]` if it has some.
+fn name_and_extras(text: &str) -> Option<(&str, String)> {
+    let (name, extras) = match text.split_once('[') {
+        Some((name, extras)) => {
+            let extras: Vec<&str> = extras.strip_suffix(']')?.split(',').map(str::trim).collect();
+            (name.trim(), Some(extras))
+        }
+        None => (text, None),
+    };
+    let is_name = |text: &str| is_word(text, "._-") && text.as_bytes()[0].is_ascii_alphanumeric();
+    let are_names = is_name(name) && extras.iter().flatten().all(|extra| is_name(extra));
+    are_names.then(|| (name, extras.map_or_else(String::new, |extras| format!("[{}]", extras.join(",")))))
+}
+
+fn is_word(text: &str, more: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || more.as_bytes().contains(&c))
+}
+
+/// Whether pip takes it for a marker and for nothing else: a word that begins with `-` would be an option.
+fn is_marker(text: &str) -> bool {
+    is_word(text, " ._-+*,'\"<>=!~()") && !text.split(' ').any(|word| word.starts_with('-'))
 }
 
 fn is_sha256(text: &str) -> bool {
@@ -158,6 +186,13 @@ mod tests {
             &format!("a==1.* {HASH}\n"),
             &format!("é==1 {HASH}\n"),
             &format!("a==1 {HASH}\n-i x\n"),
+            &format!("a==1 ; os_name == 'posix' --global-option=x {HASH}\n"),
+            &format!("a==1 ; --global-option=x {HASH}\n"),
+            &format!("a==1 ; os_name == '${{HOME}}' {HASH}\n"),
+            &format!("a==1 ; os_name == 'x'\u{85}-r x {HASH}\n"),
+            &format!("a[x, -r]==1 {HASH}\n"),
+            &format!("a[x==1 {HASH}\n"),
+            &format!("a[x] y]==1 {HASH}\n"),
         ] {
             assert_eq!(ImageLock::parse("x", bad).unwrap_err().code(), "sandbox_image_lock", "{bad}");
         }
@@ -167,6 +202,25 @@ mod tests {
         assert_eq!(ImageLock::parse("x", &long).unwrap_err().code(), "sandbox_image_lock");
         for name in ["", "..", "a/b", "-x", &"x".repeat(65)] {
             assert_eq!(ImageLock::parse(name, &ok).unwrap_err().code(), "sandbox_image_unknown", "{name}");
+        }
+    }
+
+    #[test]
+    fn pip_is_given_what_was_understood_and_no_more() {
+        let lock = |text: &str| ImageLock::parse("x", text).unwrap();
+        let all = format!("  a [x , y] == 1.0 ;python_version >= \"3\" \\\n {} \\\n {HASH} # why\n", HASH.to_uppercase());
+        let all = all.replace("--HASH=SHA256", "--hash=sha256");
+        let written = format!("a[x,y]==1.0 ; python_version >= \"3\" {HASH} {HASH}\n");
+        assert_eq!((lock(&all).text, lock(&written).text), (written.clone(), written));
+        // For pip each of these is a comment and then an option: to build from sources, or to ask elsewhere.
+        for comment in [
+            "# more \\\n--no-binary=:all:",
+            "# more\u{c}--index-url=http://x",
+            "# more\r--index-url=http://x",
+            "# more\u{2028}--index-url=http://x",
+            "# coding: utf-7\n# +AAo---no-binary=:all:",
+        ] {
+            assert_eq!(lock(&format!("{comment}\na==1 {HASH}\n")).text, format!("a==1 {HASH}\n"), "{comment:?}");
         }
     }
 
