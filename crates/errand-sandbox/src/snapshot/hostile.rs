@@ -5,14 +5,15 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use super::stamp::Clock;
-use super::take::tests::{World, after, world, world_in};
-use super::{Manifest, Node, Snapshot};
+use super::take::tests::{Memory, World, after, world, world_in};
+use super::{ChunkStore, Manifest, Node, Snapshot};
 use crate::error::{Error, Result};
 use crate::{Limits, Session};
 
@@ -202,6 +203,119 @@ fn stamps_of_another_time_are_not_believed() {
     assert_eq!(session.snapshot_at(behind, &world.store, Some(&taken), &world.limits).unwrap().files_read, 1);
 }
 
+/// A file mapped for reading and writing, and closed.
+struct Mapping {
+    at: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: whoever has it is the only one who writes through it.
+#[expect(unsafe_code, reason = "the tests are about mappings")]
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    fn of(file: File, bytes: usize) -> Mapping {
+        // SAFETY: a fresh mapping of an open file.
+        #[expect(unsafe_code, reason = "the tests are about mappings")]
+        let at = unsafe {
+            let (read_write, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+            libc::mmap(std::ptr::null_mut(), bytes, read_write, shared, file.as_raw_fd(), 0)
+        };
+        assert_ne!(at, libc::MAP_FAILED);
+        Mapping { at: at.cast(), bytes }
+    }
+
+    /// Reads the first byte.
+    fn get(&self) -> u8 {
+        // SAFETY: within the mapping.
+        #[expect(unsafe_code, reason = "the tests are about mappings")]
+        unsafe {
+            self.at.read_volatile()
+        }
+    }
+
+    /// Writes the first byte.
+    fn put(&self, byte: u8) {
+        // SAFETY: within the mapping.
+        #[expect(unsafe_code, reason = "the tests are about mappings")]
+        unsafe {
+            self.at.write_volatile(byte);
+        }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: nobody else unmaps it.
+        #[expect(unsafe_code, reason = "the tests are about mappings")]
+        let unmapped = unsafe { libc::munmap(self.at.cast(), self.bytes) };
+        assert_eq!(unmapped, 0);
+    }
+}
+
+#[test]
+fn who_lets_go_of_a_mapping_while_the_file_is_read_is_not_trusted() {
+    /// Writes through the mapping for the last time when it is given the first chunk.
+    struct Slow<'a>(&'a Memory, Mutex<Option<Mapping>>);
+    impl ChunkStore for Slow<'_> {
+        fn put(&self, bytes: &[u8]) -> std::io::Result<[u8; 32]> {
+            if let Some(map) = self.1.lock().unwrap().take() {
+                map.put(3);
+            }
+            self.0.put(bytes)
+        }
+        fn get(&self, hash: &[u8; 32]) -> std::io::Result<Option<Vec<u8>>> {
+            self.0.get(hash)
+        }
+    }
+    let world = world();
+    let session = world.sessions.create("a").unwrap();
+    // More than is read before the first chunks are given away, and no two of them alike.
+    let bytes = 20 << 20;
+    let content_before: Vec<u8> = (0..bytes as u64).map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+    session.put_file("mapped", &content_before).unwrap();
+    let file = File::options().read(true).write(true).open(session.workspace_path().join("mapped")).unwrap();
+    let map = Mapping::of(file, bytes);
+    map.put(2);
+    let clock = after(Clock::now(), Duration::from_secs(60));
+    let slow = Slow(&world.store, Mutex::new(Some(map)));
+    let before = session.snapshot_at(clock, &slow, None, &world.limits).unwrap();
+    assert!(slow.1.lock().unwrap().is_none(), "nothing was written while the file was read");
+    let taken = later(&world, &session, 2, Some(&before));
+    assert_eq!(content(&world, &session, &taken, "mapped")[0], 3);
+}
+
+#[test]
+fn in_memory_stamps_are_not_believed() {
+    let Ok(root) = tempfile::tempdir_in("/dev/shm") else {
+        eprintln!("skipped: this host has no /dev/shm");
+        return;
+    };
+    let world = world_in(root);
+    let session = world.sessions.create("a").unwrap();
+    session.put_file("mapped", &[1; 8192]).unwrap();
+    let before = later(&world, &session, 1, None);
+    let map =
+        Mapping::of(File::options().read(true).write(true).open(session.workspace_path().join("mapped")).unwrap(), 8192);
+    assert_eq!(map.get(), 1);
+    map.put(2);
+    drop(map);
+    let taken = later(&world, &session, 2, Some(&before));
+    assert_eq!(content(&world, &session, &taken, "mapped")[0], 2);
+}
+
+#[test]
+fn a_restore_leaves_no_file_to_who_has_it_open_for_writing() {
+    let world = world();
+    let session = world.sessions.create("a").unwrap();
+    session.put_file("file", b"1").unwrap();
+    let mut writer = File::options().write(true).open(session.workspace_path().join("file")).unwrap();
+    let before = later(&world, &session, 1, None);
+    session.restore(&world.store, &before.manifest, &world.limits).unwrap();
+    writer.write_all(b"2").unwrap();
+    assert_eq!(session.read_file("file", 0, 9).unwrap().bytes, b"1");
+}
+
 #[test]
 fn what_is_written_through_a_mapping_or_an_open_file_is_seen() {
     let world = world();
@@ -210,21 +324,10 @@ fn what_is_written_through_a_mapping_or_an_open_file_is_seen() {
     session.put_file("open", b"1").unwrap();
     let open = |name| File::options().read(true).write(true).open(session.workspace_path().join(name)).unwrap();
     let writer = open("open");
-    let file = open("mapped");
-    // SAFETY: a fresh mapping of an open file, unmapped by nobody before the test ends.
-    #[expect(unsafe_code, reason = "the test is about mappings")]
-    let map = unsafe {
-        let (read_write, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-        libc::mmap(std::ptr::null_mut(), 8192, read_write, shared, file.as_raw_fd(), 0).cast::<u8>()
-    };
-    drop(file);
+    let map = Mapping::of(open("mapped"), 8192);
     let mut before = later(&world, &session, 1, None);
     for number in 2..30u8 {
-        // SAFETY: within the mapping.
-        #[expect(unsafe_code, reason = "the test is about mappings")]
-        unsafe {
-            map.write_volatile(number);
-        }
+        map.put(number);
         let taken = later(&world, &session, u64::from(number), Some(&before));
         assert_ne!(taken.manifest, before.manifest, "write {number} went unseen");
         before = taken;
@@ -232,6 +335,7 @@ fn what_is_written_through_a_mapping_or_an_open_file_is_seen() {
     drop(writer);
     let settled = later(&world, &session, 40, Some(&before));
     assert_eq!(later(&world, &session, 41, Some(&settled)).files_read, 1, "the mapped one only");
+    drop(map);
 }
 
 /// Does something over and over until the test is done with it.

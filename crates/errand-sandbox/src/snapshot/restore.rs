@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::files::fetch;
 use super::manifest::{Chunk, Manifest, Node};
-use super::stamp::{Clock, Stamp};
+use super::stamp::{Clock, Stamp, may_be_written};
 use super::take::{in_parallel, open_readable, within};
 use super::{ChunkStore, Snapshot};
 use crate::error::{Error, Result};
@@ -158,15 +158,15 @@ impl Session {
         }
     }
 
-    /// The file there, if it has this content already. One with several names does not count: what is done to one of them
-    /// is done to all.
+    /// The file there, if it has this content already. One with several names does not count, for what is done to one of them
+    /// is done to all; nor does one that somebody may be writing to.
     fn has_file(&self, dir: &OwnedFd, name: &str, wanted: &Wanted<'_>) -> Result<Option<File>> {
         let (fd, stat) = match open_readable(dir.as_fd(), &c_name(name), wanted.path) {
             Ok(opened) => opened,
             Err(Error::NotFound { .. }) => return Ok(None),
             Err(e) => return Err(e),
         };
-        if stat.st_size.unsigned_abs() != wanted.size || stat.st_nlink > 1 {
+        if stat.st_size.unsigned_abs() != wanted.size || stat.st_nlink > 1 || may_be_written(&fd) {
             return Ok(None);
         }
         let file = File::from(fd);

@@ -4,19 +4,23 @@
 //! leave it as it is:
 //! - The last change must lie well before the stamp was taken: two writes within a tick of the kernel's clock have one time
 //!   ("racily clean").
-//! - Nobody may have the file open for writing, or mapped: writes through a mapping show only at the next page fault.
+//! - Nobody may have the file open for writing, or mapped: writes through a mapping show only at the next page fault, and in
+//!   memory (tmpfs) not even then.
 //! - The clock must not have been set since: a file could be written at an hour that comes twice.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use rustix::fs::Stat;
+use rustix::fs::{Stat, fstatfs};
 use rustix::time::{ClockId, clock_gettime};
 
 /// A file changed this shortly before a snapshot could change again without a new time.
 const GRAIN: Duration = Duration::from_millis(100);
 /// Of `fcntl.h`; which signal tells of a lease.
 const F_SETSIG: libc::c_int = 10;
+/// Of `linux/magic.h`; they keep files in memory.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+const RAMFS_MAGIC: u64 = 0x8584_58F6;
 /// How far the wall clock may run from the steady one without having been set: NTP slews by at most 500 ppm.
 const SLEW: Duration = Duration::from_millis(20);
 
@@ -75,6 +79,12 @@ impl Clock {
         };
         steady.abs_diff(wall) <= SLEW + steady / 1000
     }
+}
+
+/// Whether every write shows in a file's stamp on the file system of this folder. Where pages are mapped writable at once no
+/// fault follows a write, and so no time.
+pub(super) fn stamps_tell_all(folder: impl AsFd) -> bool {
+    fstatfs(folder).is_ok_and(|found| !matches!(found.f_type as u64 & 0xFFFF_FFFF, TMPFS_MAGIC | RAMFS_MAGIC))
 }
 
 /// Whether somebody else can be writing to the file, now or through a mapping: the kernel gives a read lease only where

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use super::cut::Cutter;
-use super::stamp::{Clock, Stamp, may_be_written};
+use super::stamp::{Clock, Stamp, may_be_written, stamps_tell_all};
 use super::{Chunk, ChunkStore, Node, SKIPPED_TOLD_MAX, Snapshot};
 use crate::error::{Error, Result};
 use crate::limits::Limits;
@@ -46,7 +46,8 @@ impl Session {
         }
         let mut taking = Taking {
             previous,
-            stamps_hold: previous.and_then(|previous| previous.clock).is_some_and(|earlier| clock.follows(&earlier)),
+            stamps_hold: previous.and_then(|previous| previous.clock).is_some_and(|earlier| clock.follows(&earlier))
+                && stamps_tell_all(self.dir()),
             limits,
             clock,
             found: 0,
@@ -114,11 +115,13 @@ impl Taking<'_> {
         // Before it is read: a sparse file can claim any size.
         self.count(stat.st_size)?;
         let file = File::from(fd);
+        // Asked before it is read: who writes through a mapping made earlier leaves no trace, and may let go of it meanwhile.
+        let is_quiet = !may_be_written(&file);
         let (size, chunks) = self.read(&file, path, stat.st_size.unsigned_abs())?;
         self.snapshot.files_read += 1;
         let after = fstat(&file).map_err(|e| Error::io("examining a file", path, e))?;
         let stamp = Stamp::of(&after);
-        if stamp == Stamp::of(&stat) && stamp.is_settled(&self.clock) && !may_be_written(&file) {
+        if stamp == Stamp::of(&stat) && stamp.is_settled(&self.clock) && is_quiet {
             self.snapshot.stamps.insert(path.into(), stamp);
         }
         Ok(Some(Node::File { size, executable: is_executable(&stat), chunks }))
