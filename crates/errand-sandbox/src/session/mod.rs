@@ -248,6 +248,10 @@ impl Sessions {
         let mut record = File::from(record);
         let before = read_record(&mut record).map_err(|e| Error::io("reading a session's record", &path, e))?;
         let size = size.or(before.volume);
+        if size.is_none() && path.join(VOLUME).exists() {
+            let source = std::io::Error::other("it has a volume, and its record does not say so");
+            return Err(Error::io("reading a session's record", &path, source));
+        }
         let (volume, workspace) = match size {
             None => (None, open_folder(&folder, Path::new("workspace"))?),
             Some(_) => {
@@ -446,17 +450,18 @@ fn read_record(file: &mut File) -> std::io::Result<Record> {
     let mut text = String::new();
     file.rewind()?;
     file.read_to_string(&mut text)?;
-    if text.is_empty() {
-        return Ok(Record::default());
-    }
-    Ok(serde_json::from_str(&text)?)
+    // One that is shorter than the one before lies over its beginning until it is cut.
+    let first = serde_json::Deserializer::from_str(&text).into_iter().next();
+    Ok(first.transpose()?.unwrap_or_default())
 }
 
+/// In one write, and cut only then: whoever is killed in between leaves a record, for without one a session would be opened
+/// as one that was granted nothing and has no volume.
 fn write_record(file: &mut File, record: &Record) -> std::io::Result<()> {
     let text = serde_json::to_vec(record)?;
     file.rewind()?;
-    file.set_len(0)?;
-    file.write_all(&text)
+    file.write_all(&text)?;
+    file.set_len(text.len() as u64)
 }
 
 /// Gives the workspace and everything in it to the owner, links themselves and not their targets.
@@ -488,6 +493,27 @@ mod tests {
         assert_eq!(sessions.list().unwrap(), ["run_01"]);
         sessions.destroy(again).unwrap();
         assert_eq!(sessions.list().unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_record_that_was_not_cut_yet_is_read_and_one_that_is_lost_opens_no_volume() {
+        let root = tempfile::tempdir().unwrap();
+        let sessions = Sessions::at(root.path().join("sessions")).unwrap();
+        let folder = root.path().join("sessions/a");
+        let session = sessions.create("a").unwrap();
+        session.keep_grant(serde_json::json!({"long": "x".repeat(100)})).unwrap();
+        let long = std::fs::read(folder.join("session.json")).unwrap();
+        session.keep_grant(serde_json::json!("short")).unwrap();
+        drop(session);
+        // Killed between writing the short one and cutting it.
+        let short = std::fs::read(folder.join("session.json")).unwrap();
+        std::fs::write(folder.join("session.json"), [&short[..], &long[short.len()..]].concat()).unwrap();
+        assert_eq!(sessions.open("a").unwrap().grant(), Some("short".into()));
+        std::fs::write(folder.join("session.json"), "{\"schema\":1,\"slo").unwrap();
+        assert_eq!(sessions.open("a").unwrap_err().code(), "sandbox_io");
+        std::fs::write(folder.join("session.json"), "").unwrap();
+        std::fs::write(folder.join(VOLUME), "").unwrap();
+        assert_eq!(sessions.open("a").unwrap_err().code(), "sandbox_io");
     }
 
     #[test]

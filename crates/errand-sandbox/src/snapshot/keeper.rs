@@ -1,5 +1,6 @@
 //! Keeping a session's files where they outlive the machine.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 
 use super::head::{Head, HeadStore};
@@ -114,7 +115,14 @@ impl Keeper {
         limits: &Limits,
     ) -> Result<Kept> {
         let through = Through { store: chunks, spool: &self.spool, problem: Mutex::new(None) };
-        let taken = session.snapshot(&through, self.last.as_ref(), limits)?;
+        let taken = match session.snapshot(&through, self.last.as_ref(), limits) {
+            Ok(taken) => taken,
+            Err(error) => {
+                // Each failure would leave chunks of its own. The first error is the one to tell.
+                let _ = through.is_away().then(|| self.keep_only_pending(&through));
+                return Err(error);
+            }
+        };
         let bytes = taken.manifest.to_bytes();
         let hash = taken.manifest.hash();
         let is_new = self.manifest() != Some(hash);
@@ -135,6 +143,15 @@ impl Keeper {
             return Ok(Kept::Unchanged);
         }
         self.flush(session, chunks, heads)
+    }
+
+    /// Removes what is held back for no snapshot.
+    fn keep_only_pending(&self, chunks: &dyn ChunkStore) -> Result<()> {
+        let wanted = match self.pending {
+            None => HashSet::new(),
+            Some(hash) => Manifest::fetch(chunks, &hash)?.chunks().map(|chunk| chunk.hash).chain([hash]).collect(),
+        };
+        self.spool.keep_only(&wanted).map_err(|e| Error::io("removing what was held back", SPOOL, e))
     }
 
     /// Gives the store what was held back, if anything was.

@@ -254,6 +254,25 @@ fn what_comes_too_late_is_put_aside_and_told() {
 }
 
 #[test]
+fn snapshots_that_fail_while_the_store_is_away_leave_nothing_behind() {
+    let (mut world, heads) = (world(), Heads::default());
+    world.limits.workspace_bytes = 20 << 20;
+    let mut runner = Runner::at(&world, &heads, &world.sessions);
+    world.store.away.store(true, Ordering::SeqCst);
+    runner.session.put_file("file", b"held").unwrap();
+    assert!(matches!(runner.keep().unwrap(), Kept::Held { .. }));
+    let spooled = || std::fs::read_dir(runner.session.folder().join("spool")).unwrap().count();
+    let held = spooled();
+    let noise: Vec<u8> = (0..12u64 << 20).map(|at| (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8).collect();
+    runner.session.put_file("large-1", &noise).unwrap();
+    runner.session.put_file("large-2", &noise).unwrap();
+    let error = runner.keeper.keep(&runner.session, &world.store, &heads, &world.limits).unwrap_err();
+    assert_eq!((error.code(), spooled()), ("sandbox_workspace_too_large", held));
+    world.store.away.store(false, Ordering::SeqCst);
+    assert_eq!(turn(runner.keeper.flush(&runner.session, &world.store, &heads)), 1);
+}
+
+#[test]
 fn heads_that_are_none_are_refused() {
     let (world, heads) = (world(), Heads::default());
     let session = world.sessions.create("s").unwrap();
