@@ -198,6 +198,23 @@ fn engine(config: &Config) -> Result<Engine, Error> {
     Engine::start(&engine_config(config)).map_err(|error| failed(&error))
 }
 
+/// A session as its boxes need it, with its image and its way out; a signal's exit if one came meanwhile.
+async fn opened(
+    context: &Context,
+    config: &Config,
+    sessions: &Sessions,
+    images: &Arc<Images>,
+    id: &str,
+) -> Result<Result<(Arc<Session>, egress::Way), Exit>, Error> {
+    let session = sessions.open(id).map_err(|error| failed(&error))?;
+    let mut session = match image::dressed(context, images, session).await? {
+        Ok(session) => session,
+        Err(exit) => return Ok(Err(exit)),
+    };
+    let way = egress::Way::open(config, &mut session)?;
+    Ok(Ok((Arc::new(session), way)))
+}
+
 async fn exec(
     context: &Context,
     config: &Config,
@@ -205,12 +222,10 @@ async fn exec(
     images: &Arc<Images>,
     args: SandboxExec,
 ) -> Result<Exit, Error> {
-    let session = sessions.open(&args.id).map_err(|error| failed(&error))?;
-    let mut session = match image::dressed(context, images, session).await? {
-        Ok(session) => session,
+    let (session, way) = match opened(context, config, sessions, images, &args.id).await? {
+        Ok(opened) => opened,
         Err(exit) => return Ok(exit),
     };
-    let way = egress::Way::open(config, &mut session)?;
     let cancel = CancelToken::new().map_err(|error| Error::new("engine_stopped", error.to_string()))?;
     let mut exec = Exec::new(args.command);
     exec.limits = limits(&args.limits)?;
@@ -222,7 +237,6 @@ async fn exec(
         exec.on_output = Some(Box::new(pass_on));
     }
     let config = config.clone();
-    let session = Arc::new(session);
     let its = Arc::clone(&session);
     let work = move || engine(&config)?.run(&its, exec).map_err(|error| failed(&error));
     let (outcome, signal) = stoppable(work, &cancel).await?;
@@ -321,13 +335,10 @@ async fn shell(
     images: &Arc<Images>,
     args: SandboxShell,
 ) -> Result<Exit, Error> {
-    let session = sessions.open(&args.id).map_err(|error| failed(&error))?;
-    let mut session = match image::dressed(context, images, session).await? {
-        Ok(session) => session,
+    let (session, way) = match opened(context, config, sessions, images, &args.id).await? {
+        Ok(opened) => opened,
         Err(exit) => return Ok(exit),
     };
-    let way = egress::Way::open(config, &mut session)?;
-    let session = Arc::new(session);
     let ended = cells(context, config, &session, args).await;
     way.close(&session, context.audience() == Audience::People)?;
     ended

@@ -148,7 +148,7 @@ impl Desk<'_> {
         self.state.kernels.run(language, cell)
     }
 
-    /// True once after a loss that the model was told of.
+    /// True once after a loss that the model was told of; to be asked by the next cell, whether it misses anything or not.
     pub(crate) fn was_told(&mut self, language: Language) -> bool {
         self.state.kernels.told.remove(&language)
     }

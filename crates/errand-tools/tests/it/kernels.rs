@@ -106,6 +106,29 @@ async fn a_loss_costs_the_variables_and_is_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_loss_after_one_that_was_told_and_a_new_beginning_is_told_as_well() {
+    if !boxes() {
+        return;
+    }
+    let mut world = World::new();
+    let origin = world.run;
+    world.run = RunId::new(crate::support::NOW, 8);
+    let elsewhere = world.call(0, "python", json!({"code": "open('kept', 'w').write('x')"}), None).await.workspace;
+    assert!(elsewhere.is_some());
+    world.run = origin;
+    let lost = again(&world, 0, "python", "import os; os._exit(5)").await;
+    assert!(error(&lost).1.contains("is gone; files stay"), "{}", error(&lost).1);
+    // The model was told, and begins anew by itself.
+    let fresh = json!({"code": "n = 1", "fresh": true});
+    let fresh = world.call_with(1, "python", fresh, None, |job| job.has_called_before = true).await;
+    assert!(!ok(&fresh).contains(FORGOTTEN), "{}", ok(&fresh));
+    // Files that come from another machine end that one, too.
+    let code = json!({"code": "'n' in globals()"});
+    let next = world.call_with(2, "python", code, elsewhere, |job| job.has_called_before = true).await;
+    assert!(ok(&next).contains(FORGOTTEN) && ok(&next).ends_with("value: False"), "{}", ok(&next));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn runs_share_no_kernel_and_a_fork_begins_with_the_files_alone() {
     if !boxes() {
         return;
