@@ -7,7 +7,9 @@ use errand_core::{
     ModelReplied, ModelReply, Nonce, Observation, Outcome, Price, RequestedCall, RunConfig, RunId, RunLog, Sealed, Spent,
     Started, Timestamp, ToolDefinition, ToolSpec, Usage, Usd, UserMessage, Verdict, WhenExceeded,
 };
-use errand_engine::ports::{Assistants, Blobs, Commit, DueEntry, Heads, Inbox, Message, Put, Queue, RunFilter, Store};
+use errand_engine::ports::{
+    Assistants, Blobs, Commit, DueEntry, HEAD_BYTES_MAX, Heads, Inbox, Message, Put, Queue, RunFilter, Store,
+};
 use std::sync::Arc;
 
 /// Runs, records and items to store: what they say does not matter, that they are right does.
@@ -449,9 +451,13 @@ pub async fn heads(make: impl AsyncFn() -> Arc<dyn Heads>) {
     assert_eq!(heads.read("s").await.unwrap().unwrap(), b"1");
     assert!(heads.replace("s", Some(b"1"), b"2").await.unwrap());
     assert_eq!((heads.read("s").await.unwrap().unwrap(), heads.read("other").await.unwrap()), (b"2".to_vec(), None));
-    for name in ["", "..", ".lock", "a/b", "../s", &"x".repeat(65)] {
+    for name in ["", "..", ".lock", "a/b", "../s", "a.", "a.b.c", "a..b", "a.b/c", &"x".repeat(65)] {
         assert!(heads.replace(name, None, b"x").await.is_err(), "{name:?} is no name");
     }
+    assert!(heads.replace("large", None, &[7; HEAD_BYTES_MAX + 1]).await.is_err());
+    assert!(heads.replace("large", None, &[7; HEAD_BYTES_MAX]).await.unwrap());
+    assert_eq!(heads.read("large").await.unwrap().unwrap().len(), HEAD_BYTES_MAX);
+    listed(&*heads).await;
     // Of all who believe that the head is as they know it, one is right.
     let racing = (0..32u8).map(|number| {
         let heads = heads.clone();
@@ -461,6 +467,23 @@ pub async fn heads(make: impl AsyncFn() -> Arc<dyn Heads>) {
     let won: Vec<usize> = won.into_iter().enumerate().filter(|(_, won)| *won.as_ref().unwrap()).map(|(n, _)| n).collect();
     assert_eq!(won.len(), 1, "{won:?}");
     assert_eq!(heads.read("s").await.unwrap().unwrap(), [won[0] as u8; 1000]);
+}
+
+async fn listed(heads: &dyn Heads) {
+    assert_eq!(heads.list("runner", None, 10).await.unwrap(), []);
+    for name in ["runner.c", "runner.a", "runners.x", "runner", "session.a", "runner.b-1"] {
+        assert!(heads.replace(name, None, name.as_bytes()).await.unwrap());
+    }
+    let named = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), name.as_bytes().to_vec())).collect::<Vec<_>>();
+    assert_eq!(heads.list("runner", None, 10).await.unwrap(), named(&["runner.a", "runner.b-1", "runner.c"]));
+    assert_eq!(heads.list("runner", None, 2).await.unwrap(), named(&["runner.a", "runner.b-1"]));
+    assert!(!heads.remove("runner.b-1", b"other").await.unwrap(), "it is not as it was said to be");
+    assert!(heads.remove("runner.b-1", b"runner.b-1").await.unwrap());
+    assert!(!heads.remove("runner.b-1", b"runner.b-1").await.unwrap(), "it is gone");
+    assert_eq!(heads.read("runner.b-1").await.unwrap(), None);
+    assert_eq!(heads.list("runner", Some("runner.b-1"), 2).await.unwrap(), named(&["runner.c"]));
+    assert!(heads.replace("runner.b-1", None, b"again").await.unwrap(), "what is gone can be made anew");
+    assert!(heads.list("..", None, 1).await.is_err());
 }
 
 /// What every place for assistants must do.

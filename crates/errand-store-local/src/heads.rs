@@ -10,9 +10,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Longest head, in bytes.
-const BYTES_MAX: u64 = 64 << 10;
-
 /// The heads of a data folder.
 #[derive(Debug, Clone)]
 pub struct LocalHeads {
@@ -27,12 +24,12 @@ impl LocalHeads {
 
     /// Where one lies; an error for a name that is none: it must not lead anywhere else.
     fn at(&self, name: &str) -> Result<PathBuf, Error> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        if !name.is_empty() && name.len() <= 64 && name.bytes().all(plain) {
-            return Ok(self.folder.join(name));
-        }
+        if ports::is_head_name(name) { Ok(self.folder.join(name)) } else { Err(self.no_name()) }
+    }
+
+    fn no_name(&self) -> Error {
         let refused = std::io::Error::new(ErrorKind::InvalidInput, "a head has no such name");
-        Err(Error::reading("name", &self.folder, refused))
+        Error::reading("name", &self.folder, refused)
     }
 
     fn read_blocking(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
@@ -42,11 +39,18 @@ impl LocalHeads {
             other => other.map_err(|error| Error::reading("open", &path, error))?,
         };
         let mut bytes = Vec::new();
-        file.take(BYTES_MAX).read_to_end(&mut bytes).map_err(|error| Error::reading("read", &path, error))?;
+        let most = ports::HEAD_BYTES_MAX as u64;
+        file.take(most).read_to_end(&mut bytes).map_err(|error| Error::reading("read", &path, error))?;
         Ok(Some(bytes))
     }
 
-    fn replace_blocking(&self, name: &str, expected: Option<&[u8]>, bytes: &[u8]) -> Result<bool, Error> {
+    /// What `change` does with the file if it holds exactly `expected`; false if it does not.
+    fn if_holds(
+        &self,
+        name: &str,
+        expected: Option<&[u8]>,
+        change: impl FnOnce(&Path) -> std::io::Result<()>,
+    ) -> Result<bool, Error> {
         let path = self.at(name)?;
         let failed = |action, path: &Path| {
             let path = path.to_owned();
@@ -60,17 +64,51 @@ impl LocalHeads {
         if self.read_blocking(name)?.as_deref() != expected {
             return Ok(false);
         }
-        let temporary = self.folder.join(".new");
-        let written = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary);
-        let written = written.and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)
-        });
-        written.map_err(failed("write", &path))?;
+        change(&path).map_err(failed("write", &path))?;
         sync_folder(&self.folder)?;
         drop(locked);
         Ok(true)
+    }
+
+    fn replace_blocking(&self, name: &str, expected: Option<&[u8]>, bytes: &[u8]) -> Result<bool, Error> {
+        if bytes.len() > ports::HEAD_BYTES_MAX {
+            let refused = std::io::Error::new(ErrorKind::InvalidInput, "a head has no more than 64 KiB");
+            return Err(Error::writing("write", &self.at(name)?, refused));
+        }
+        let temporary = self.folder.join(".new");
+        self.if_holds(name, expected, |path| {
+            let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)
+        })
+    }
+
+    fn list_blocking(&self, kind: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        if !ports::is_head_part(kind) {
+            return Err(self.no_name());
+        }
+        let failed = |error| Error::reading("list", &self.folder, error);
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(failed)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            let of_kind = name.to_str().filter(|name| name.split_once('.').is_some_and(|(of, _)| of == kind));
+            names.extend(of_kind.filter(|name| after.is_none_or(|after| *name > after)).map(str::to_owned));
+        }
+        names.sort_unstable();
+        let mut found = Vec::new();
+        for name in names {
+            if found.len() >= limit {
+                break;
+            }
+            // One that went meanwhile is none.
+            found.extend(self.read_blocking(&name)?.map(|bytes| (name, bytes)));
+        }
+        Ok(found)
     }
 }
 
@@ -85,6 +123,16 @@ impl ports::Heads for LocalHeads {
         let (heads, name) = (self.clone(), name.to_owned());
         let (expected, bytes) = (expected.map(<[u8]>::to_vec), bytes.to_vec());
         blocking(move || heads.replace_blocking(&name, expected.as_deref(), &bytes)).await
+    }
+
+    async fn remove(&self, name: &str, expected: &[u8]) -> Result<bool, PortError> {
+        let (heads, name, expected) = (self.clone(), name.to_owned(), expected.to_vec());
+        blocking(move || heads.if_holds(&name, Some(&expected), |path| fs::remove_file(path))).await
+    }
+
+    async fn list(&self, kind: &str, after: Option<&str>, limit: usize) -> Result<Vec<(String, Vec<u8>)>, PortError> {
+        let (heads, kind, after) = (self.clone(), kind.to_owned(), after.map(str::to_owned));
+        blocking(move || heads.list_blocking(&kind, after.as_deref(), limit)).await
     }
 }
 

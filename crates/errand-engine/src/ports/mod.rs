@@ -15,7 +15,7 @@ mod world;
 
 pub use assistants::Assistants;
 pub use blobs::{Blobs, Signer};
-pub use heads::Heads;
+pub use heads::{HEAD_BYTES_MAX, Heads, is_head_name, is_head_part};
 pub use models::{Delta, DeltaSink, ModelFacts, Models};
 pub use queue::{Delivery, Inbox, Message, Queue};
 pub use store::{Commit, DueEntry, Loaded, Page, Put, RunFilter, RunSummary, Store};
