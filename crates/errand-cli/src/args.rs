@@ -153,6 +153,10 @@ pub(crate) struct RunOptions {
     /// Weakest tier of the sandbox that code may run in: t0, t1 or t2 [default: t1] [variable: ERRAND_MIN_TIER]
     #[arg(long, value_name = "TIER")]
     pub(crate) min_tier: Option<String>,
+    /// Image whose packages code sees, such as `data` with numpy, pandas and more; made when it is first needed [variable:
+    /// ERRAND_SANDBOX_IMAGE]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sandbox_image: Option<String>,
     /// Folder with scripts for scripted/NAME [variable: ERRAND_SCRIPT_DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) script_dir: Option<PathBuf>,

@@ -97,6 +97,8 @@ pub(crate) struct SandboxChoice {
     pub(crate) idle: Duration,
     /// Kernels of Python and of the shell that are kept ready; a command that ends soon keeps none, if nothing is said.
     pub(crate) warm: Option<usize>,
+    /// The image that code of runs sees.
+    pub(crate) image: Option<String>,
     /// The OCI runtime of tier T2.
     pub(crate) runtime: Option<PathBuf>,
     /// Its options.
@@ -355,11 +357,14 @@ fn sandbox(options: &RunOptions, file: &File, environment: &dyn Environment) -> 
     if warm.is_some_and(|warm| warm > WARM_MAX) {
         return Err(Error::new("number_invalid", format!("at most {WARM_MAX} kernels of a language are kept ready")));
     }
+    let image = options.sandbox_image.clone().or_else(|| variable("ERRAND_SANDBOX_IMAGE")).or_else(|| filed.image.clone());
+    let image = image.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty() && name != "none");
     Ok(SandboxChoice {
         min_tier,
         hard_quotas: filed.hard_quotas,
         idle,
         warm,
+        image,
         runtime: environment.path("ERRAND_SANDBOX_RUNTIME").or_else(|| filed.runtime.clone()),
         runtime_flags: filed.runtime_flags.clone(),
         allow_shared_kernel: filed.allow_shared_kernel,

@@ -76,7 +76,7 @@ pub(crate) async fn follow(host: &mut Host, view: &mut View, terminal: &mut Term
                     view.close();
                     return Err(Error::new(code, message));
                 }
-                if live.run() == Some(run) {
+                if live.run().is_none_or(|of| of == run) {
                     view.show(&live);
                     look = matches!(live, Live::Recorded { .. });
                 }

@@ -13,10 +13,11 @@ use errand_engine::ports::{Blobs, Models, Queue, Store, Watch, World};
 use errand_engine::{Adapters, Driver, Settings, worker};
 use errand_models::Providers;
 use errand_store_local::{DataFolder, LocalQueue, LocalStore, Mode, QueueLimits, SystemWorld, WriterStats};
+use errand_tools::OnImage;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, JoinSet};
 
 /// Steps carried out at a time: they wait for models most of the time.
@@ -54,9 +55,9 @@ impl Host {
         let models = providers(config)?;
         let folder = DataFolder::open(&config.data, Mode::Own { command: command.to_owned() }, Arc::clone(&world))?;
         let models = Arc::new(models.with_blobs(Arc::clone(folder.blobs()) as Arc<dyn Blobs>));
-        let tools = Arc::new(Toolbox::new(config, folder.blobs())?);
         let queue = LocalQueue::new(Arc::clone(&world), QueueLimits::default());
         let (sender, live) = unbounded_channel();
+        let tools = Arc::new(Toolbox::new(config, folder.blobs(), on_image(&sender))?);
         let closely = Arc::new(AtomicBool::new(true));
         let adapters = Adapters {
             store: Arc::new(Reporting { store: Arc::clone(folder.store()) as _, sender: sender.clone() }) as Arc<dyn Store>,
@@ -188,6 +189,15 @@ impl Host {
         self.tools.clear();
         Ok(self.folder.close().await?)
     }
+}
+
+/// Tells whoever looks on how far an image is.
+fn on_image(sender: &UnboundedSender<Live>) -> OnImage {
+    let sender = sender.clone();
+    OnImage::new(move |name, step| {
+        // Nobody looks on any longer: it is made all the same.
+        let _ = sender.send(Live::Image { name: name.to_owned(), step: step.to_string() });
+    })
 }
 
 /// The models, with the scripts of the demos. Scripts of the user go before them.

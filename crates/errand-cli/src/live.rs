@@ -30,6 +30,11 @@ pub(crate) enum Live {
     Called {
         run: RunId,
     },
+    /// An image that a call waits for is being made.
+    Image {
+        name: String,
+        step: String,
+    },
     /// The data folder fails in a way that trying again does not mend.
     Broken {
         code: &'static str,
@@ -46,7 +51,7 @@ impl Live {
             | Live::Delta { run, .. }
             | Live::Calling { run, .. }
             | Live::Called { run, .. } => Some(*run),
-            Live::Broken { .. } => None,
+            Live::Image { .. } | Live::Broken { .. } => None,
         }
     }
 }

@@ -4,9 +4,11 @@ use crate::config::{Config, Keys};
 use crate::error::Error;
 use errand_core::{InputFile, RunId, Snapshot, Tier, ToolSpec};
 use errand_engine::ports::{Blobs, Tools};
-use errand_sandbox::{EngineConfig, Inside, OciConfig};
+use errand_sandbox::{CancelToken, EngineConfig, Images, ImagesConfig, Inside, OciConfig};
 use errand_store_local::LocalBlobs;
-use errand_tools::{AddedSettings, BoxSettings, ManifestError, Network, Registry, SearchProvider, ToolBox, Workspaces};
+use errand_tools::{
+    AddedSettings, BoxSettings, ManifestError, Network, OnImage, Registry, SearchProvider, ToolBox, Workspaces,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,9 +26,9 @@ pub(crate) struct Toolbox {
 
 impl Toolbox {
     /// Over the data folder. The host is probed when the first box is needed.
-    pub(crate) fn new(config: &Config, blobs: &Arc<LocalBlobs>) -> Result<Self, Error> {
+    pub(crate) fn new(config: &Config, blobs: &Arc<LocalBlobs>, on_image: OnImage) -> Result<Self, Error> {
         let root = config.data.join("workspaces");
-        let boxes = box_settings(config);
+        let boxes = box_settings(config, on_image);
         let workspaces =
             Workspaces::at(root, boxes, Arc::clone(blobs) as Arc<dyn Blobs>).map_err(|error| workspace(&error))?;
         let network = network(config)?;
@@ -56,10 +58,27 @@ impl Toolbox {
         self.registry.offer(names).await.map_err(|error| added(&error))
     }
 
-    /// Probes the host and makes kernels ahead, on a thread of its own.
-    pub(crate) fn prepare(&self) {
+    /// Probes the host, makes the image that runs see and kernels ahead, on a thread of its own. What it returns stops that
+    /// when it is dropped.
+    pub(crate) fn prepare(&self) -> Result<Preparing, Error> {
+        let cancel = CancelToken::new().map_err(|error| Error::new("engine_stopped", error.to_string()))?;
+        let (workspaces, token) = (Arc::clone(&self.workspaces), cancel.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = workspaces.prepare(&token) {
+                tracing::warn!(code = error.code(), error = error.chain(), "calls that need the image try once more");
+            }
+        });
+        Ok(Preparing(cancel))
+    }
+
+    /// Begins to make the image that the code of runs sees, where it is not there: the model thinks meanwhile.
+    pub(crate) fn begin_image(&self) {
         let workspaces = Arc::clone(&self.workspaces);
-        tokio::task::spawn_blocking(move || workspaces.prepare());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = workspaces.begin_image() {
+                tracing::debug!(code = error.code(), error = error.chain(), "calls that need the image wait for it");
+            }
+        });
     }
 
     /// All names there are, without those of servers that were not asked yet.
@@ -88,6 +107,15 @@ impl Toolbox {
     }
 }
 
+/// What goes on while nobody waits for it.
+pub(crate) struct Preparing(CancelToken);
+
+impl Drop for Preparing {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// How boxes are made on this machine.
 pub(crate) fn engine_config(config: &Config) -> EngineConfig {
     EngineConfig { search_path: config.search_path.clone(), ..EngineConfig::default() }
@@ -110,7 +138,7 @@ pub(crate) fn runtime_config(config: &Config) -> Option<OciConfig> {
 }
 
 /// How code is kept in boxes.
-fn box_settings(config: &Config) -> BoxSettings {
+fn box_settings(config: &Config, on_image: OnImage) -> BoxSettings {
     let choice = &config.sandbox;
     BoxSettings {
         engine: engine_config(config),
@@ -125,7 +153,17 @@ fn box_settings(config: &Config) -> BoxSettings {
         hard_quotas: choice.hard_quotas,
         idle: choice.idle,
         warm: choice.warm.unwrap_or_default(),
+        images: images(config),
+        image: choice.image.clone(),
+        on_image,
     }
+}
+
+/// The images of this data folder, where there can be some.
+fn images(config: &Config) -> Option<Arc<Images>> {
+    let how = ImagesConfig { search_path: config.search_path.clone(), ..ImagesConfig::default() };
+    let images = Images::at(config.data.join("images"), how);
+    images.map(Arc::new).inspect_err(|error| tracing::debug!(%error, "there are no images")).ok()
 }
 
 /// The tools there are with these settings. Nothing is started.

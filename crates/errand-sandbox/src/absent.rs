@@ -122,6 +122,12 @@ impl OciEngine {
         Err(Error::TierUnavailable { tier: Tier::T2, reasons: vec![REASON.into()] })
     }
 
+    /// The same engine with an image.
+    #[must_use]
+    pub fn dressed(&self, _: Image) -> OciEngine {
+        match *self {}
+    }
+
     /// A report that the tier is absent.
     pub fn probe(_: &OciConfig) -> Report {
         Report::unavailable(Tier::T2, vec![REASON.into()], Vec::new(), 0)
@@ -170,6 +176,10 @@ impl Images {
         ensure(&str, Option<&CancelToken>, &mut dyn FnMut(ImageProgress)) -> Result<Image>;
         /// Makes an image.
         build(&ImageLock, Option<&CancelToken>, &mut dyn FnMut(ImageProgress)) -> Result<Image>;
+        /// Whether an image is there or can probably be made.
+        can_have(&str, &[&str]) -> bool;
+        /// Whether an image was made from these packages.
+        holds(&str, &[&str]) -> bool;
         /// All images.
         list() -> Result<Vec<ImageRecord>>;
         /// Removes an image.
@@ -246,6 +256,17 @@ impl Engine {
     /// [`Error::TierUnavailable`], always.
     pub fn start(_: &EngineConfig) -> Result<Engine> {
         Err(absent())
+    }
+
+    /// The same engine with an image.
+    #[must_use]
+    pub fn dressed(&self, _: Image, _: Vec<String>) -> Engine {
+        match *self {}
+    }
+
+    /// The image that it shows.
+    pub fn image(&self) -> Option<&Image> {
+        match *self {}
     }
 
     /// A report that the tier is absent.

@@ -10,8 +10,7 @@ use errand_sandbox::{
 };
 use serde::Deserialize;
 use std::fmt::Write;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time kept back from a call's own for restoring and keeping the workspace.
 const RESERVE: Duration = Duration::from_secs(5);
@@ -153,13 +152,11 @@ impl Program {
     fn attempt(self, desk: &mut Desk<'_>, bounds: Bounds) -> Result<ToolReply, Error> {
         let Self { what, files } = self;
         let is_script = matches!(what, What::Cell { language: Language::Python, .. });
-        let (each, sandbox) = match desk.choose(bounds.least, is_script)? {
-            Chosen::Namespaces(engine) => (None, confinement(engine.report())),
-            Chosen::Each(tier) => (Some(Arc::clone(tier)), confinement(tier.report())),
-        };
-        let tier = each.as_ref().map_or(Tier::T1, |tier| tier.report().tier);
-        has_interpreter(desk, tier, &what)?;
-        let wall = bounds.time.saturating_sub(RESERVE);
+        let until = Instant::now() + bounds.time.saturating_sub(RESERVE);
+        let chosen = desk.choose(bounds.least, is_script, until)?;
+        let sandbox = confinement(chosen.isolation().report());
+        has_interpreter(desk, chosen.isolation().report().tier, &what)?;
+        let wall = until.saturating_duration_since(Instant::now());
         if wall < LEAST {
             return Err(Error::NoTimeLeft);
         }
@@ -168,14 +165,13 @@ impl Program {
             session.put_file(&file.path, file.text.as_bytes())?;
         }
         let room = Room::of(bounds.observation_bytes);
-        let told = match (what, each) {
-            (What::Cell { language, code, fresh }, None) => {
-                let is_new = desk.kernel(language, fresh)?;
+        let told = match (what, &chosen) {
+            (What::Cell { language, code, fresh }, Chosen::Namespaces(engine)) => {
+                let is_new = desk.kernel(engine, language, fresh)?;
                 let misses = is_new && bounds.has_called_before && !fresh;
                 on_kernel(desk, language, code, misses, wall, room)?
             }
-            (what, None) => in_box(desk, None, what.into_exec(), wall, room)?,
-            (what, Some(tier)) => in_box(desk, Some(&*tier), what.into_exec(), wall, room)?,
+            (what, chosen) => in_box(desk, chosen.isolation(), what.into_exec(), wall, room)?,
         };
         let kept = desk.keep();
         Ok(ToolReply { sandbox: Some(sandbox), ..reply(told, kept, bounds.observation_bytes) })
@@ -266,25 +262,13 @@ fn forgotten(language: Language) -> &'static str {
 }
 
 /// Runs a program in a box of its own.
-fn in_box(
-    desk: &mut Desk<'_>,
-    tier: Option<&dyn Isolation>,
-    mut exec: Exec,
-    wall: Duration,
-    room: Room,
-) -> Result<Told, Error> {
+fn in_box(desk: &mut Desk<'_>, tier: &dyn Isolation, mut exec: Exec, wall: Duration, room: Room) -> Result<Told, Error> {
     exec.limits.wall = wall;
     exec.limits.output_bytes = room.stream as u64;
     exec.cancel = Some(desk.cancel.clone());
-    let done = match (tier, desk.choose(Tier::T1, false)) {
-        (Some(tier), _) => tier.run(desk.session(), exec)?,
-        (None, chosen) => match chosen? {
-            Chosen::Namespaces(engine) => engine.run(desk.session(), exec)?,
-            Chosen::Each(tier) => tier.run(desk.session(), exec)?,
-        },
-    };
+    let done = tier.run(desk.session(), exec)?;
     let (code, status) = ending(&done);
-    let note = tier.map_or("", |tier| own_box(tier.report().tier));
+    let note = own_box(tier.report().tier);
     let text = streams(&done.stdout, &done.stderr, desk.session(), room.stream, true);
     Ok(Told { code, text: format!("{status}\n{note}{text}"), wall: done.wall })
 }
@@ -319,7 +303,8 @@ fn own_box(tier: Tier) -> &'static str {
         Tier::T0 => {
             "tier t0: this ran in Monty, a small Python of its own without files, packages and classes; nothing stays between calls\n"
         }
-        Tier::T1 | Tier::T2 => "tier t2: each call has a box of its own, so variables do not stay between calls; files do\n",
+        Tier::T1 => "",
+        Tier::T2 => "tier t2: each call has a box of its own, so variables do not stay between calls; files do\n",
     }
 }
 

@@ -111,7 +111,7 @@ async fn attend(
     let model = chosen.model.name.clone();
     let names = Names::new(&context.global, options, config, assistant, host, chosen.model);
     host.start().await?;
-    host.tools.prepare();
+    let _preparing = host.tools.prepare()?;
     let broken = Broken::default();
     let feed = Feed::default();
     let (api, stop) = Api::new(parts(host, names, feed.clone(), broken.clone()));
@@ -188,6 +188,7 @@ fn pass_on(feed: &Feed, broken: &Broken, live: Live) {
         Live::Delta { run, delta: Delta::Text(text), .. } => feed.text(run, &text),
         Live::Delta { run, delta: Delta::Reasoning(text), .. } => feed.reasoning(run, &text),
         Live::Delta { delta: Delta::Call { .. }, .. } | Live::Calling { .. } | Live::Called { .. } => {}
+        Live::Image { name, step } => tracing::info!(image = name, step, "making an image"),
         Live::Broken { code, message } => {
             tracing::error!(code, message, "the data folder failed");
             *broken.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Failure::new(503, code, message));

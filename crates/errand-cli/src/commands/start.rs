@@ -68,6 +68,9 @@ pub(crate) struct Order<'a> {
     pub(crate) assistant: Option<&'a Found>,
 }
 
+/// Tools whose code sees the image of runs.
+const CODE: [&str; 3] = ["python", "shell", "node"];
+
 /// What a run is pinned to.
 pub(crate) async fn run_config(
     config: &Config,
@@ -77,6 +80,9 @@ pub(crate) async fn run_config(
 ) -> Result<RunConfig, Error> {
     let mut tools = host.tools.offer(config.tools.as_deref()).await?;
     ask_first(&mut tools, &config.approve)?;
+    if config.sandbox.image.is_some() && tools.iter().any(|tool| CODE.contains(&&*tool.definition.name)) {
+        host.tools.begin_image();
+    }
     pinned(config, &*host.models, model, tools, assistant)
 }
 

@@ -65,6 +65,7 @@ pub(super) struct Sandbox {
     pub(super) hard_quotas: bool,
     pub(super) idle: Option<String>,
     pub(super) warm: Option<usize>,
+    pub(super) image: Option<String>,
     pub(super) runtime: Option<PathBuf>,
     pub(super) runtime_flags: Vec<String>,
     pub(super) allow_shared_kernel: bool,

@@ -81,6 +81,7 @@ impl View {
             Live::Delta { record, delta, .. } => self.delta(*record, delta),
             Live::Calling { call, .. } => self.begin(format!("{} {call}", text::one_line(self.projector.tool(*call), 64))),
             Live::Called { .. } => self.end(),
+            Live::Image { name, step } => self.line(Tone::Dim, &format!("image {name}: {step}")),
             Live::Broken { .. } => {}
         }
     }

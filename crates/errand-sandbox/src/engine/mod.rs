@@ -37,6 +37,7 @@ use seccompiler::BpfProgram;
 use crate::config::{EngineConfig, Interpreter};
 use crate::error::{Error, Result, Tier};
 use crate::exec::{Exec, ExecOutcome, Profile};
+use crate::image::Image;
 use crate::isolation::Isolation;
 use crate::limits::Limits;
 use crate::report::{Quotas, Report, Strength};
@@ -60,6 +61,8 @@ pub struct Engine {
     pub(crate) groups: cgroup::Hosts,
     interpreters: Vec<Interpreter>,
     preload: Vec<String>,
+    /// What all its boxes show beside the host's system, unless their session has an image of its own.
+    image: Option<Image>,
     report: Report,
     spawner: OnceLock<Arc<Spawner>>,
     /// Boxes made ahead: none before a call that is not the first.
@@ -126,6 +129,7 @@ impl Engine {
             groups: cgroup::Hosts::find(),
             interpreters,
             preload: config.preload.clone(),
+            image: None,
             report,
             spawner: OnceLock::new(),
             shells: OnceLock::new(),
@@ -199,6 +203,19 @@ impl Engine {
         }
     }
 
+    /// The same engine, whose boxes show this image where their session has none of its own. It keeps boxes of its own ready,
+    /// and zygotes that can import what the image holds: those modules of `preload` that are there are imported ahead. The image
+    /// is in use for as long as this lives.
+    #[must_use]
+    pub fn dressed(&self, image: Image, preload: Vec<String>) -> Engine {
+        Engine { image: Some(image), preload, ..self.twin() }
+    }
+
+    /// The image that it shows.
+    pub fn image(&self) -> Option<&Image> {
+        self.image.as_ref()
+    }
+
     /// The same engine for another thread, without what this one keeps ready.
     fn twin(&self) -> Engine {
         Engine {
@@ -208,6 +225,7 @@ impl Engine {
             groups: self.groups.clone(),
             interpreters: self.interpreters.clone(),
             preload: self.preload.clone(),
+            image: self.image.clone(),
             report: self.report.clone(),
             spawner: OnceLock::new(),
             shells: OnceLock::new(),

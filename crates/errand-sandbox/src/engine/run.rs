@@ -89,7 +89,8 @@ impl Engine {
         program: Program,
     ) -> Result<Plan> {
         let workspace = workspace_tree(session)?;
-        let (mut trees, steps) = self.view.build(workspace, session.image_to_show()?.map(Image::path), files, limits);
+        let image = session.image_to_show()?.or(self.image.as_ref());
+        let (mut trees, steps) = self.view.build(workspace, image.map(Image::path), files, limits);
         let switch_ids = session.owner().needs_chown();
         if switch_ids {
             trees = trees.into_iter().map(launching::clone_tree).collect::<Result<_>>()?;
@@ -127,6 +128,7 @@ impl Engine {
     }
 
     pub(super) fn environment_of(&self, has_image: bool, more: Vec<(String, String)>, exec: &Exec) -> Vec<(String, String)> {
+        let has_image = has_image || self.image.is_some();
         let mut path = self.search_path().join(":");
         if has_image {
             path.push_str(&format!(":{IMAGE_DIR}/bin"));

@@ -83,10 +83,7 @@ impl View {
         files: &[(String, Vec<u8>)],
         limits: &Limits,
     ) -> (Vec<Tree>, Vec<Step>) {
-        let mut root = self.shared();
-        if let Some(image) = image {
-            root.attach_folder(system_tree(image, READ_ONLY), Path::new(IMAGE_DIR));
-        }
+        let mut root = self.shared(image);
         shm(&mut root);
         root.mount("tmpfs", &tmpfs_options(limits.tmp_bytes, "1777"), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV, "tmp");
         for (name, bytes) in files {
@@ -98,8 +95,8 @@ impl View {
     }
 
     /// What all boxes of a nest see alike, made once: trees and steps.
-    pub(crate) fn template(&self) -> (Vec<Tree>, Vec<Step>) {
-        let mut root = self.shared();
+    pub(crate) fn template(&self, image: Option<&Path>) -> (Vec<Tree>, Vec<Step>) {
+        let mut root = self.shared(image);
         for folder in ["tmp", "dev/shm", "proc", "workspace", "var/empty"] {
             root.folder(folder);
         }
@@ -117,7 +114,7 @@ impl View {
         (first.steps, then.steps)
     }
 
-    fn shared(&self) -> Root {
+    fn shared(&self, image: Option<&Path>) -> Root {
         let mut root = Root { trees: Vec::new(), steps: Vec::new(), made: BTreeSet::new() };
         for folder in &self.folders {
             root.attach_folder(system_tree(folder, READ_ONLY), folder);
@@ -130,6 +127,9 @@ impl View {
         root.folder("var");
         root.steps.push(Step::Link(c"/tmp".into(), c"var/tmp".into()));
         root.folder("run/errand");
+        if let Some(image) = image {
+            root.attach_folder(system_tree(image, READ_ONLY), Path::new(IMAGE_DIR));
+        }
         root
     }
 

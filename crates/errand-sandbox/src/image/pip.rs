@@ -51,6 +51,21 @@ pub(crate) fn command(python: &Interpreter, search: Option<&OsStr>) -> Result<Co
     Ok(command)
 }
 
+/// Whether this Python, or one of the system that may install for it, seems to have pip: a folder where it lies.
+pub(crate) fn lies_beside(python: &Interpreter) -> bool {
+    let own = python.path.canonicalize().ok();
+    let own = own.as_deref().and_then(Path::parent).and_then(Path::parent);
+    own.into_iter().chain([Path::new("/usr"), Path::new("/usr/local")]).any(has_pip)
+}
+
+fn has_pip(prefix: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(prefix.join("lib")) else { return false };
+    let pythons = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"));
+    pythons
+        .map(|entry| entry.path())
+        .any(|lib| ["site-packages", "dist-packages"].iter().any(|at| lib.join(at).join("pip").is_dir()))
+}
+
 fn tools(reason: String) -> Error {
     Error::ImageTools { reason }
 }

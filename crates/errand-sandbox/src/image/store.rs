@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::lock::{ImageLock, check_name, unknown};
+use super::pip;
 use super::{ImageProgress, ImageRecord, ImagesConfig};
 use crate::config::Interpreter;
 use crate::engine::interpreters;
@@ -109,6 +110,20 @@ impl Images {
             Err(Error::ImageMissing { .. }) => self.build(&self.lock_of(name)?, cancel, progress),
             other => other,
         }
+    }
+
+    /// Whether there is an image of that name that was made from these packages, or it can probably be made: it comes with Errand,
+    /// and there is a pip. Only looks for files, and starts nothing.
+    pub fn can_have(&self, name: &str, packages: &[&str]) -> bool {
+        let is_there = check_name(name).is_ok() && self.record(name).is_some() && self.holds(name, packages);
+        is_there || ImageLock::built_in(name).is_some() && self.python().is_some_and(pip::lies_beside)
+    }
+
+    /// Whether the image of that name was made from all of these packages, of whatever version.
+    pub fn holds(&self, name: &str, packages: &[&str]) -> bool {
+        let held = self.record(name).map(|record| record.packages).unwrap_or_default();
+        let has = |wanted: &&str| held.iter().any(|one| one.split("==").next() == Some(*wanted));
+        check_name(name).is_ok() && packages.iter().all(has)
     }
 
     /// All images, by name.

@@ -26,6 +26,7 @@ use crate::engine::view::{c_string, tmpfs_options};
 use crate::engine::{Engine, launch};
 use crate::error::{Error, Result, Tier};
 use crate::exec::{Exec, ExecOutcome, Profile, WORKSPACE_DIR};
+use crate::image::Image;
 use crate::isolation::Isolation;
 use crate::limits::Limits;
 use crate::report::{Quotas, Report, Strength};
@@ -96,6 +97,13 @@ impl OciEngine {
     /// The interpreters its boxes can use.
     pub fn interpreters(&self) -> &[Interpreter] {
         self.host.interpreters()
+    }
+
+    /// The same engine, whose boxes show this image where their session has none of its own.
+    #[must_use]
+    pub fn dressed(&self, image: Image) -> OciEngine {
+        let (config, report) = (self.config.clone(), self.report.clone());
+        OciEngine { host: self.host.dressed(image, Vec::new()), config, kind: self.kind, report, missing: None }
     }
 
     fn prepare(config: &OciConfig) -> std::result::Result<OciEngine, String> {

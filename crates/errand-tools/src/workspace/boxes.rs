@@ -2,8 +2,9 @@
 //! box must work where none can be made.
 
 use super::Error;
+use super::wardrobe::{Bare, Dressed, Look, OnImage, Patience, Wardrobe};
 use errand_sandbox::{
-    Engine, EngineConfig, Interpreter, Isolation, Language, Limits, OciConfig, OciEngine, Pool, PoolConfig, Report,
+    Engine, EngineConfig, Images, Interpreter, Isolation, Language, Limits, OciConfig, OciEngine, Pool, PoolConfig, Report,
     Sessions, Tier, Tiers,
 };
 use std::sync::{Arc, OnceLock};
@@ -30,6 +31,12 @@ pub struct BoxSettings {
     pub idle: Duration,
     /// So many kernels of Python and of the shell are kept ready; 0 keeps none.
     pub warm: usize,
+    /// Where images lie. Without, nothing that needs one can run.
+    pub images: Option<Arc<Images>>,
+    /// The image that the code of runs sees; it is made when it is first needed.
+    pub image: Option<String>,
+    /// Told of each step of an image that is made; if nobody is, it is logged.
+    pub on_image: OnImage,
 }
 
 impl Default for BoxSettings {
@@ -43,6 +50,9 @@ impl Default for BoxSettings {
             hard_quotas: false,
             idle: Duration::from_secs(300),
             warm: 0,
+            images: None,
+            image: None,
+            on_image: OnImage::default(),
         }
     }
 }
@@ -58,6 +68,7 @@ pub(super) struct Boxes {
     pub(super) settings: BoxSettings,
     sessions: Arc<Sessions>,
     ready: OnceLock<Ready>,
+    wardrobe: Wardrobe,
 }
 
 /// The tiers of this host.
@@ -65,20 +76,31 @@ pub(crate) struct Ready {
     tiers: Tiers,
     namespaces: Option<Arc<Engine>>,
     runtime: Option<Arc<OciEngine>>,
-    pool: Option<Pool>,
+    pool: Option<Arc<Pool>>,
 }
 
 /// A tier that was chosen for a call.
-pub(crate) enum Chosen<'a> {
+pub(crate) enum Chosen {
     /// T1: programs, and kernels that stay.
-    Namespaces(&'a Arc<Engine>),
+    Namespaces(Arc<Engine>),
     /// T2 and T0: each call has a box of its own.
-    Each(&'a Arc<dyn Isolation>),
+    Each(Arc<dyn Isolation>),
+}
+
+impl Chosen {
+    /// What runs programs there.
+    pub(crate) fn isolation(&self) -> &dyn Isolation {
+        match self {
+            Chosen::Namespaces(engine) => &**engine,
+            Chosen::Each(tier) => &**tier,
+        }
+    }
 }
 
 impl Boxes {
     pub(super) fn new(settings: BoxSettings, sessions: Arc<Sessions>) -> Self {
-        Self { settings, sessions, ready: OnceLock::new() }
+        let wardrobe = Wardrobe::new(settings.images.clone(), settings.on_image.clone());
+        Self { settings, sessions, ready: OnceLock::new(), wardrobe }
     }
 
     /// Blocks while the host is probed, the first time.
@@ -87,7 +109,7 @@ impl Boxes {
     }
 
     /// The tier for a call that is to run in `least` or a stronger one.
-    pub(super) fn choose(&self, least: Tier, is_script: bool) -> Result<Chosen<'_>, Error> {
+    pub(super) fn choose(&self, least: Tier, is_script: bool) -> Result<Chosen, Error> {
         let ready = self.ready();
         let least = least.max(self.settings.min_tier);
         let hard = self.settings.hard_quotas;
@@ -98,15 +120,51 @@ impl Boxes {
         };
         let chosen = chosen.map_err(unavailable)?;
         match (&ready.namespaces, chosen.report().tier) {
-            (Some(engine), Tier::T1) => Ok(Chosen::Namespaces(engine)),
-            _ => Ok(Chosen::Each(chosen)),
+            (Some(engine), Tier::T1) => Ok(Chosen::Namespaces(Arc::clone(engine))),
+            _ => Ok(Chosen::Each(Arc::clone(chosen))),
         }
     }
 
+    /// The same tier with an image; waits until that is made. Tier T0 has no packages at all.
+    pub(super) fn dress(&self, chosen: Chosen, look: Look<'_>, patience: Patience<'_>) -> Result<Chosen, Error> {
+        let tier = chosen.isolation().report().tier;
+        if tier == Tier::T0 {
+            return Ok(chosen);
+        }
+        let dressed = self.wardrobe.dressed(look, &self.ready().bare(), patience, |engine| self.pool_of(engine, look))?;
+        Ok(match (tier, &dressed.namespaces, &dressed.runtime) {
+            (Tier::T1, Some(engine), _) => Chosen::Namespaces(Arc::clone(engine)),
+            (Tier::T2, _, Some(runtime)) => Chosen::Each(Arc::clone(runtime)),
+            _ => chosen,
+        })
+    }
+
+    /// Has the image of runs made, if they have one.
+    pub(super) fn ensure_image(&self, patience: Patience<'_>) -> Result<(), Error> {
+        let Some(look) = self.image() else { return Ok(()) };
+        self.wardrobe.dressed(look, &self.ready().bare(), patience, |engine| self.pool_of(engine, look)).map(drop)
+    }
+
+    /// What the code of runs sees.
+    pub(super) fn image(&self) -> Option<Look<'_>> {
+        self.settings.image.as_deref().map(|name| Look { name, packages: &[] })
+    }
+
+    /// Kernels of an engine, made ahead where its image is that of runs.
+    fn pool_of(&self, engine: &Arc<Engine>, look: Look<'_>) -> Option<Arc<Pool>> {
+        let is_of_runs = self.settings.image.as_deref() == Some(look.name);
+        is_of_runs.then(|| pool(engine, &self.sessions, self.settings.warm)).flatten()
+    }
+
     /// Kernels that are ready, where they are of the tier that calls get.
-    pub(super) fn pool(&self, least: Tier) -> Option<&Pool> {
-        let pool = (self.settings.warm > 0).then(|| self.ready().pool.as_ref()).flatten()?;
-        matches!(self.choose(least, false), Ok(Chosen::Namespaces(_))).then_some(pool)
+    pub(super) fn pool(&self, least: Tier) -> Option<Arc<Pool>> {
+        if self.settings.warm == 0 || !matches!(self.choose(least, false), Ok(Chosen::Namespaces(_))) {
+            return None;
+        }
+        let Some(look) = self.image() else { return self.ready().pool.clone() };
+        self.wardrobe
+            .dressed_now(look, &self.ready().bare(), |engine| self.pool_of(engine, look))
+            .and_then(|dressed: Arc<Dressed>| dressed.pool.clone())
     }
 }
 
@@ -138,14 +196,15 @@ impl Ready {
                 Err(error) => ready.take(Err(refused(Tier::T0, error))),
             }
         }
-        if let Some(engine) = ready.namespaces.as_ref().filter(|_| settings.warm > 0) {
-            let config = PoolConfig { languages: WARM.into(), parked: settings.warm..=4 * settings.warm, limits: limits() };
-            match Pool::start(Arc::clone(engine), Arc::clone(sessions), config) {
-                Ok(pool) => ready.pool = Some(pool),
-                Err(error) => tracing::warn!(%error, "no kernels are made ahead"),
-            }
+        // With an image kernels are made ahead once that is there.
+        if let Some(engine) = ready.namespaces.as_ref().filter(|_| settings.image.is_none()) {
+            ready.pool = pool(engine, sessions, settings.warm);
         }
         ready
+    }
+
+    fn bare(&self) -> Bare<'_> {
+        Bare { namespaces: self.namespaces.as_ref(), runtime: self.runtime.as_ref() }
     }
 
     fn take(&mut self, started: Result<Arc<dyn Isolation>, Report>) {
@@ -160,6 +219,13 @@ impl Ready {
             _ => &[],
         }
     }
+}
+
+/// Kernels of an engine made ahead, if any are wanted.
+fn pool(engine: &Arc<Engine>, sessions: &Arc<Sessions>, warm: usize) -> Option<Arc<Pool>> {
+    let config = PoolConfig { languages: WARM.into(), parked: warm..=4 * warm, limits: limits() };
+    let started = (warm > 0).then(|| Pool::start(Arc::clone(engine), Arc::clone(sessions), config))?;
+    started.map(Arc::new).inspect_err(|error| tracing::warn!(%error, "no kernels are made ahead")).ok()
 }
 
 /// What a kernel may use: as much time as the longest call, for each cell says how long it may take.

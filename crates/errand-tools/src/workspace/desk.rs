@@ -3,13 +3,16 @@
 use super::boxes::{self, Boxes, Chosen};
 use super::chunks::Chunks;
 use super::kernels::Kernels;
+use super::wardrobe::Patience;
 use super::{Error, Wanted, limits};
 use errand_core::Snapshot;
 use errand_engine::ports::ToolReply;
-use errand_sandbox::{CancelToken, Cell, CellOutcome, Change, Interpreter, Language, Manifest, Session, Sessions, Tier};
+use errand_sandbox::{
+    CancelToken, Cell, CellOutcome, Change, Engine, Interpreter, Language, Manifest, Session, Sessions, Tier,
+};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Replies of this many calls are remembered, in case one is handed out again. Calls of one model reply are fewer.
 const REMEMBERED: usize = 64;
@@ -126,9 +129,14 @@ impl Desk<'_> {
         self.state.session.as_deref().expect("a desk is only made after `begin` opened the session")
     }
 
-    /// The tier for a call that is to run in `least` or a stronger one.
-    pub(crate) fn choose(&self, least: Tier, is_script: bool) -> Result<Chosen<'_>, Error> {
-        self.boxes.choose(least, is_script)
+    /// The tier for a call that is to run in `least` or a stronger one, with the image that runs see. While that is made it is
+    /// waited for, but no longer than `until`.
+    pub(crate) fn choose(&self, least: Tier, is_script: bool, until: Instant) -> Result<Chosen, Error> {
+        let chosen = self.boxes.choose(least, is_script)?;
+        match self.boxes.image() {
+            Some(look) => self.boxes.dress(chosen, look, Patience { until, cancel: self.cancel }),
+            None => Ok(chosen),
+        }
     }
 
     /// The interpreters that boxes of a tier can use.
@@ -136,9 +144,8 @@ impl Desk<'_> {
         self.boxes.ready().interpreters(tier)
     }
 
-    /// Has a kernel of the run for a cell. True if it is a new one.
-    pub(crate) fn kernel(&mut self, language: Language, fresh: bool) -> Result<bool, Error> {
-        let Chosen::Namespaces(engine) = self.boxes.choose(Tier::T1, false)? else { return Ok(false) };
+    /// Has a kernel of the run for a cell, made by `engine` where there is none. True if it is a new one.
+    pub(crate) fn kernel(&mut self, engine: &Arc<Engine>, language: Language, fresh: bool) -> Result<bool, Error> {
         let session = self.state.session.as_ref().expect("a desk is only made after `begin` opened the session");
         self.state.kernels.have(engine, session, language, fresh)
     }

@@ -25,6 +25,26 @@ pub enum Error {
     /// The sandbox refused or failed.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
+    /// An image that a call needs cannot be had.
+    #[error("the image `{name}` cannot be had: {problem}")]
+    Image {
+        /// Which.
+        name: String,
+        /// The stable code of what went wrong.
+        code: &'static str,
+        /// What went wrong, and what to do.
+        problem: String,
+    },
+    /// An image that a call needs was not ready in time.
+    #[error(
+        "the image `{name}` is being made and was not ready in the time of this call ({step}); it goes on: make the call again in a minute"
+    )]
+    ImageBuilding {
+        /// Which.
+        name: String,
+        /// How far it was.
+        step: String,
+    },
     /// The call was stopped from outside.
     #[error("the call was stopped before it was over")]
     Stopped,
@@ -119,6 +139,8 @@ impl Error {
             Error::InterpreterMissing { .. } => "interpreter_missing",
             Error::Sandbox(sandbox::Error::WorkspaceTooLarge { .. }) => "over_quota",
             Error::Sandbox(error) => error.code(),
+            Error::Image { code, .. } => code,
+            Error::ImageBuilding { .. } => "sandbox_image_building",
             Error::Stopped => "stopped",
             Error::NoTimeLeft => "timed_out",
             Error::Blob { .. } => "blob_unavailable",

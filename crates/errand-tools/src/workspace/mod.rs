@@ -11,6 +11,7 @@ mod error;
 mod export;
 mod import;
 mod kernels;
+mod wardrobe;
 
 pub use boxes::BoxSettings;
 pub(crate) use boxes::Chosen;
@@ -20,23 +21,27 @@ pub use error::Error;
 pub(crate) use export::OWN_FOLDER;
 pub use export::{Fetched, FileMade, PartLink, fetch_all, fetch_file, file_links, files_made};
 pub use import::{FILES_MAX, IMPORT_BYTES_MAX};
+pub use wardrobe::OnImage;
 
 use boxes::Boxes;
 use chunks::Chunks;
 use desk::State;
 use errand_core::{RunId, Snapshot};
 use errand_engine::ports::{Blobs, ToolReply};
-use errand_sandbox::{CancelToken, Language, Limits, Pool, PoolStats, Sessions, Tier};
+use errand_sandbox::{CancelToken, Language, Limits, PoolStats, Sessions, Tier};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as TurnLock, OwnedMutexGuard};
+use wardrobe::Patience;
 
 /// How often idle kernels are looked for.
 const LOOK_LEAST: Duration = Duration::from_millis(20);
 const LOOK_MOST: Duration = Duration::from_secs(15);
+/// Longer than an image may take.
+const IMAGE_PATIENCE: Duration = Duration::from_secs(3_600);
 
 /// The workspaces of the runs at work on this machine.
 pub struct Workspaces {
@@ -92,14 +97,28 @@ impl Workspaces {
         Ok(Self { host, blobs })
     }
 
-    /// Probes the host, and makes kernels ahead if that is asked for, so that the first call finds them. Blocks.
-    pub fn prepare(&self) {
+    /// Probes the host, makes the image that runs see if it is not there, and kernels ahead if that is asked for, so that the
+    /// first call finds them. Blocks until the image is made, or `cancel` says stop.
+    ///
+    /// # Errors
+    /// [`Error::Image`] where the image cannot be had; calls that need it try once more.
+    pub fn prepare(&self, cancel: &CancelToken) -> Result<(), Error> {
         self.host.boxes.ready();
+        self.host.boxes.ensure_image(Patience { until: Instant::now() + IMAGE_PATIENCE, cancel })
+    }
+
+    /// Begins to make the image that runs see, where it is not there, and does not wait for it.
+    ///
+    /// # Errors
+    /// [`Error::ImageBuilding`] while it is made; [`Error::Image`] where it cannot be had.
+    pub fn begin_image(&self) -> Result<(), Error> {
+        let cancel = CancelToken::new().map_err(|e| Error::Thread { problem: e.to_string() })?;
+        self.host.boxes.ensure_image(Patience { until: Instant::now(), cancel: &cancel })
     }
 
     /// How the kernels made ahead stand, where there are any.
     pub fn pool_stats(&self) -> Option<PoolStats> {
-        self.host.boxes.pool(Tier::T0).map(Pool::stats)
+        self.host.boxes.pool(Tier::T0).map(|pool| pool.stats())
     }
 
     /// Removes all folders, once nothing works in them any longer; snapshots stay. So a disk that a run has filled has

@@ -3,6 +3,7 @@
 use crate::support::{World, boxes, error, has, ok};
 use errand_core::RunId;
 use errand_engine::ports::{ToolReply, Tools};
+use errand_sandbox::CancelToken;
 use errand_tools::BoxSettings;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -261,7 +262,7 @@ async fn the_first_call_of_a_run_finds_a_kernel_that_is_ready() {
         return;
     }
     let world = World::with_boxes(settings(|settings| settings.warm = 1));
-    world.workspaces.prepare();
+    world.workspaces.prepare(&CancelToken::new().unwrap()).unwrap();
     let begun = Instant::now();
     while world.workspaces.pool_stats().unwrap().parked < 2 {
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", world.workspaces.pool_stats());

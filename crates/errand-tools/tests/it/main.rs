@@ -12,6 +12,7 @@ mod files;
 mod graphql;
 mod http;
 mod human_eval;
+mod images;
 mod imported;
 mod kernels;
 mod mcp;

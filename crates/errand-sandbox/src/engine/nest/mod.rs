@@ -24,6 +24,7 @@ use super::sys::{self, FDS_MAX, call, check};
 use super::view::{View, tmpfs_options};
 use super::{Engine, seccomp};
 use crate::error::{Error, Result};
+use crate::image::Image;
 use crate::limits::Limits;
 use crate::session::Session;
 use crate::session::owner::{self, Owner};
@@ -58,7 +59,7 @@ impl Nest {
     pub(crate) fn start(engine: &Engine, program: Program) -> Result<Nest> {
         let owner = Owner::take(ID_LOCKS.as_ref(), None)?;
         let switch_ids = owner.needs_chown();
-        let (mut trees, steps) = engine.view.template();
+        let (mut trees, steps) = engine.view.template(engine.image().map(Image::path));
         if switch_ids {
             trees = trees.into_iter().map(clone_tree).collect::<Result<_>>()?;
             if trees.iter().any(|tree| tree.fd < 0) {
