@@ -1,33 +1,41 @@
-//! `cargo xtask python`: the Python packages that tests speak to Errand with, in a folder beside the build.
+//! `cargo xtask python`: the Python packages that tests speak to Errand with, and the emulator of AWS that they run Errand
+//! on, in folders beside the build.
 //!
-//! A virtual environment in the target folder, made by the machine's own Python and filled by its own pip, and made anew
-//! when `tests/python/requirements.txt` changes. Tests find it there and say so if it is not.
+//! Virtual environments in the target folder, made by the machine's own Python and filled by its own pip, and made anew
+//! when their lists in `tests/python/` change. Tests find them there and say so if they are not. There are two, since the
+//! emulator needs other versions of some packages.
 
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is to be installed.
-const REQUIREMENTS: &str = include_str!("../../tests/python/requirements.txt");
+/// What is to be installed: the folder's name, the list's, and the list.
+const ENVIRONMENTS: [(&str, &str, &str); 2] = [
+    ("python", "requirements.txt", include_str!("../../tests/python/requirements.txt")),
+    ("ministack", "ministack.txt", include_str!("../../tests/python/ministack.txt")),
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
-/// Makes the environment, unless it is there.
+/// Makes the environments, unless they are there.
 ///
 /// # Errors
 /// When Python, its `venv`, or a package is not to be had.
 pub(crate) fn run(_: &Args) -> anyhow::Result<()> {
-    let wanted = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python/requirements.txt");
-    environment(&folder()?, REQUIREMENTS, |python| {
-        let mut pip = Command::new(python);
-        pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--requirement"]).arg(wanted);
-        let status = pip.status().context("starting pip")?;
-        if !status.success() {
-            bail!("pip could not install tests/python/requirements.txt: {status}");
-        }
-        Ok(())
-    })
+    let lists = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python");
+    for (name, list, wanted) in ENVIRONMENTS {
+        environment(&target()?.join(name), wanted, |python| {
+            let mut pip = Command::new(python);
+            pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--requirement"]).arg(lists.join(list));
+            let status = pip.status().context("starting pip")?;
+            if !status.success() {
+                bail!("pip could not install tests/python/{list}: {status}");
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Makes a virtual environment in `folder` and has `install` fill it, given its Python; unless one stands there that was
@@ -56,9 +64,9 @@ pub(crate) fn environment(
     std::fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))
 }
 
-/// Beside the profile's folder that this program lies in.
-fn folder() -> anyhow::Result<PathBuf> {
+/// Above the profile's folder that this program lies in.
+fn target() -> anyhow::Result<PathBuf> {
     let program = std::env::current_exe().context("looking for this program")?;
     let target = program.ancestors().nth(2).context("this program lies in no target folder")?;
-    Ok(target.join("python"))
+    Ok(target.to_owned())
 }

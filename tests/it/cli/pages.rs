@@ -42,7 +42,7 @@ fn code_functions(text: &str) -> impl Iterator<Item = &str> {
 
 fn codes() -> BTreeSet<String> {
     let mut codes = BTreeSet::new();
-    for name in ["core", "engine", "store-local", "models", "tools", "sandbox", "egress", "api", "cli"] {
+    for name in ["core", "engine", "store-local", "store-aws", "models", "tools", "sandbox", "egress", "api", "cli"] {
         let mut files = Vec::new();
         sources(&root().join(format!("crates/errand-{name}/src")), &mut files);
         for file in files {
