@@ -221,7 +221,7 @@ pub(crate) fn providers(config: &Config) -> Result<Providers, Error> {
 /// begins a run carries it on, and whoever comes after a crash looks at every run: an entry need not be due at once.
 fn settings() -> Settings {
     let settings = Settings::default();
-    Settings { records_per_message: 1_000, begin_ms: settings.lease_ms, ..settings }
+    Settings { records_per_message: 1_000, begin_ms: settings.lease_ms, look_ms: 0, ..settings }
 }
 
 async fn sweep(driver: Driver, queue: LocalQueue, store: Arc<LocalStore>) {

@@ -208,6 +208,8 @@ pub enum Executor {
     Inline,
     /// A worker of the calls queue.
     Worker,
+    /// A runner, over the run's workspace: where runners are a fleet of their own, calls of one run go to the same one.
+    Sandbox,
     /// A person answers.
     Person,
     /// Time passes.
@@ -216,6 +218,13 @@ pub enum Executor {
     SubRun,
     /// The caller. The run ends with the call, and a later run of the thread begins with what came of it.
     Caller,
+}
+
+impl Executor {
+    /// True if a machine carries calls out, for which a person can be asked first.
+    pub fn is_machine(self) -> bool {
+        matches!(self, Executor::Inline | Executor::Worker | Executor::Sandbox | Executor::SubRun)
+    }
 }
 
 /// Whether a person is asked before a call is made.

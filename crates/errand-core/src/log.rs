@@ -2,8 +2,8 @@
 
 use crate::event::{Event, Started};
 use crate::{
-    Booked, CallId, Consumed, Decision, Hash, Input, Item, ItemBody, ItemKey, Nonce, Observation, Record, RecordError,
-    Rejection, Run, RunId, SCHEMA, Sealed, Snapshot, Timestamp,
+    Booked, CallId, Consumed, Decision, Executor, Hash, Input, Item, ItemBody, ItemKey, Nonce, Observation, Record,
+    RecordError, Rejection, Run, RunId, SCHEMA, Sealed, Snapshot, Timestamp,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -141,6 +141,12 @@ impl RunLog {
         let requested = replied.reply.calls.get(id.index as usize)?;
         let edited = self.edited_arguments(id);
         Some(Call { born: record.run, id, tool: &requested.name, arguments: edited.unwrap_or(&requested.arguments) })
+    }
+
+    /// True if a runner carries the call out, over the run's workspace.
+    pub fn is_sandboxed(&self, id: CallId) -> bool {
+        let tool = self.call(id).and_then(|call| self.run.config.tool(call.tool));
+        tool.is_some_and(|tool| tool.executor == Executor::Sandbox)
     }
 
     /// True if the conversation may hold a call of the same tool before this one: one in an earlier record, or in a run

@@ -11,6 +11,7 @@ mod bugs;
 pub mod bundle;
 mod driver;
 mod error;
+pub mod fleet;
 pub mod ports;
 pub mod worker;
 

@@ -194,6 +194,7 @@ fn tool(text: &str) -> Result<ToolLine, String> {
     let executor = match words.next() {
         Some("inline") => Executor::Inline,
         Some("worker") => Executor::Worker,
+        Some("sandbox") => Executor::Sandbox,
         Some("person") => Executor::Person,
         Some("timer") => Executor::Timer,
         Some("subrun") => Executor::SubRun,

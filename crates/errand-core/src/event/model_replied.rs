@@ -203,14 +203,14 @@ fn pending(run: &Run, head: &Head, id: CallId, spec: &ToolSpec, verdict: &Verdic
         Verdict::Accepted { until, share, class } => (*until, *share, class.unwrap_or(spec.class)),
         Verdict::Refused { .. } => (None, None, spec.class),
     };
-    let asks = spec.asks(class) && matches!(spec.executor, Executor::Inline | Executor::Worker | Executor::SubRun);
+    let asks = spec.asks(class) && spec.executor.is_machine();
     let state = match spec.executor {
         _ if asks => CallState::Approval,
         Executor::Person => CallState::Person { until },
         Executor::Timer => CallState::Timer { at: until.unwrap_or(run.at) },
         Executor::SubRun => CallState::SubRun { run: run.sub_run_id(id), slice: grant.take(share) },
         Executor::Caller => CallState::Caller,
-        Executor::Worker | Executor::Inline => run.hand_out(head, spec),
+        Executor::Worker | Executor::Sandbox | Executor::Inline => run.hand_out(head, spec),
     };
     PendingCall { id, tool: spec.definition.name.clone(), class, state }
 }

@@ -2,10 +2,12 @@ use super::claim::Stopped;
 use super::{Disposition, Driver};
 use crate::bugs::Bug;
 use crate::error::Error;
-use crate::ports::{Delivery, Loaded, Put, ToolJob};
+use crate::ports::{Admission, Delivery, Loaded, Put, ToolJob};
 use errand_core::{
     CallId, CallState, Class, Item, ItemBody, ItemKey, Nonce, Observation, Outcome, RunId, RunLog, Timestamp,
 };
+use futures::future::{Either, select};
+use std::pin::pin;
 
 impl Driver {
     /// Handles the message for a tool call: fence, look again, carry out, write the result, tell the run.
@@ -55,6 +57,18 @@ impl Driver {
         if now.plus(timeout_ms) > delivery.hidden_until || self.in_flight.is_winding_down() {
             return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms)));
         }
+        match self.admitted(&log, call).await? {
+            Admission::Here => {}
+            // A message of its own: waiting for room is no failed delivery.
+            Admission::Later { millis } => {
+                self.queue.send(delivery.message.at(now.plus(millis))).await?;
+                return Ok(Disposition::Acknowledge);
+            }
+            Admission::Elsewhere => {
+                self.queue.send(delivery.message.clone()).await?;
+                return Ok(Disposition::Acknowledge);
+            }
+        }
         let attempt = fences.iter().map(|fence| fence.0).max().unwrap_or(0) + 1;
         let by = self.world.nonce();
         let expires = now.plus(timeout_ms + self.settings.margin_ms);
@@ -67,6 +81,13 @@ impl Driver {
         }
         let sending = Sending { call, by, timeout_ms, expires, effectful, home };
         self.send_call(&log, sending).await
+    }
+
+    async fn admitted(&self, log: &RunLog, call: CallId) -> Result<Admission, Error> {
+        match log.call(call).and_then(|made| log.run.config.tool(made.tool)) {
+            Some(spec) => Ok(self.tools.admit(log.run.id, spec).await?),
+            None => Ok(Admission::Here),
+        }
     }
 
     /// Sends a fenced call, unless the run was stopped or the fence has run out in the meantime.
@@ -103,7 +124,8 @@ impl Driver {
             now: self.world.now(),
         };
         self.watch.calling(run, call);
-        let observed = self.in_flight.run(run, by, self.observe(job, timeout_ms)).await;
+        let observing = self.in_flight.run(run, by, self.observe(job, timeout_ms));
+        let observed = self.until_stopped(run, observing).await;
         self.watch.called(run, call);
         let observation = match observed {
             Ok(observation) => surfaced(observation, effectful),
@@ -121,6 +143,25 @@ impl Driver {
         }
         self.receive(home, run, observation).await?;
         Ok(Disposition::Acknowledge)
+    }
+
+    /// Waits for `work`, looking from time to time whether another process stopped the run, which then stops here too.
+    async fn until_stopped<T>(&self, run: RunId, work: impl Future<Output = T>) -> T {
+        if self.settings.look_ms == 0 {
+            return work.await;
+        }
+        let mut work = pin!(work);
+        loop {
+            let time = pin!(self.world.sleep(self.settings.look_ms));
+            match select(work, time).await {
+                Either::Left((done, _)) => return done,
+                Either::Right(((), unfinished)) => work = unfinished,
+            }
+            // A store that is away stops nothing.
+            if self.is_stopped(run).await.unwrap_or(false) {
+                self.in_flight.stop(run);
+            }
+        }
     }
 
     /// The run that holds a call's fence and receipt, and the attempts at it with the time when each is certainly over.

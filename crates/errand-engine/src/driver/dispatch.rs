@@ -17,7 +17,10 @@ impl Driver {
             match effect {
                 Effect::MakeNext { not_before } => self.send_step(run, log.run.number + 1, not_before).await?,
                 Effect::CallTool { call } if log.result(call).is_some() => {}
-                Effect::CallTool { call } => self.queue.send(Message::Call { run, call, not_before: None }).await?,
+                Effect::CallTool { call } => {
+                    let sandbox = log.is_sandboxed(call);
+                    self.queue.send(Message::Call { run, call, sandbox, not_before: None }).await?;
+                }
                 Effect::StartRun { call, run: sub_run, slice } => {
                     let started = sub_run_started(log, call, slice);
                     self.start_sub_run(sub_run, started, log.run.at).await?;

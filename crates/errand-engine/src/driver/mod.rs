@@ -36,6 +36,9 @@ pub struct Settings {
     pub records_per_message: u32,
     /// Deliveries of a message before it counts as dead.
     pub receives: u32,
+    /// How often a call under way looks whether another process has stopped its run, in milliseconds; 0: never, where all
+    /// that stops runs happens in this process.
+    pub look_ms: u64,
 }
 
 impl Settings {
@@ -48,6 +51,7 @@ impl Settings {
         early_ms: 1_000,
         records_per_message: 1,
         receives: 5,
+        look_ms: 10_000,
     };
 }
 

@@ -5,6 +5,7 @@
 
 mod assistants;
 mod blobs;
+mod fleet;
 mod heads;
 mod models;
 mod queue;
@@ -15,11 +16,12 @@ mod world;
 
 pub use assistants::Assistants;
 pub use blobs::{Blobs, Signer};
+pub use fleet::{RunnerQueues, Scale};
 pub use heads::{HEAD_BYTES_MAX, Heads, is_head_name, is_head_part};
 pub use models::{Delta, DeltaSink, ModelFacts, Models};
 pub use queue::{Delivery, Inbox, Message, Queue};
 pub use store::{Commit, DueEntry, Loaded, Page, Put, RunFilter, RunSummary, Store};
-pub use tools::{ToolJob, ToolReply, Tools};
+pub use tools::{Admission, ToolJob, ToolReply, Tools};
 pub use watch::Watch;
 pub use world::World;
 

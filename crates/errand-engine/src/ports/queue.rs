@@ -23,6 +23,9 @@ pub enum Message {
         run: RunId,
         /// Which call.
         call: CallId,
+        /// It is a runner's, which has the run's workspace.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        sandbox: bool,
         /// Not before this time.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         not_before: Option<Timestamp>,

@@ -1,3 +1,4 @@
+use super::PortError;
 use async_trait::async_trait;
 use errand_core::{Amount, Call, Confinement, Outcome, RunId, Snapshot, Tier, Timestamp, ToolSpec, Verdict};
 
@@ -18,12 +19,33 @@ pub trait Tools: Send + Sync {
         true
     }
 
+    /// Whether a call of a run can be carried out here and now. Asked before anything of it is written down; nothing has
+    /// happened if it cannot.
+    async fn admit(&self, run: RunId, spec: &ToolSpec) -> Result<Admission, PortError> {
+        let _ = (run, spec);
+        Ok(Admission::Here)
+    }
+
     /// Carries out a call. Whatever goes wrong is an outcome that the model can act on. Dropping the future stops the
     /// call.
     async fn run(&self, job: ToolJob<'_>) -> ToolReply;
 
     /// A run has ended or waits: what it holds on this machine can be let go. The snapshot stays.
     async fn release(&self, run: RunId);
+}
+
+/// Where a call can be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Here and now.
+    Here,
+    /// Here, but there is no room now; it is to be tried again when so many milliseconds have passed.
+    Later {
+        /// So many.
+        millis: u64,
+    },
+    /// With another runner, which holds what it needs: the message goes there.
+    Elsewhere,
 }
 
 /// A call to carry out.
