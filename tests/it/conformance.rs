@@ -43,6 +43,7 @@ pub mod sample {
             min_tier: None,
         };
         let config = RunConfig {
+            tenant: Default::default(),
             min_tier: None,
             fallbacks: Vec::new(),
             summarizers: Vec::new(),

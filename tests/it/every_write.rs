@@ -96,6 +96,7 @@ fn spec(name: &str, class: Class, approval: Approval) -> ToolSpec {
 
 fn started() -> Started {
     let config = RunConfig {
+        tenant: Default::default(),
         min_tier: None,
         fallbacks: Vec::new(),
         summarizers: Vec::new(),

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::text;
 use errand_core::{Budget, Tier, Usd, WhenExceeded};
 use errand_models::{Dialect, Secret};
-use errand_tools::SearchSettings;
+use errand_tools::{Room, SearchSettings};
 use file::File;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -99,6 +99,8 @@ pub(crate) struct SandboxChoice {
     pub(crate) warm: Option<usize>,
     /// The image that code of runs sees.
     pub(crate) image: Option<String>,
+    /// How many runs may have their workspaces on this machine at a time.
+    pub(crate) room: Room,
     /// The OCI runtime of tier T2.
     pub(crate) runtime: Option<PathBuf>,
     /// Its options.
@@ -359,8 +361,24 @@ fn sandbox(options: &RunOptions, file: &File, environment: &dyn Environment) -> 
     }
     let image = options.sandbox_image.clone().or_else(|| variable("ERRAND_SANDBOX_IMAGE")).or_else(|| filed.image.clone());
     let image = image.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty() && name != "none");
+    let sessions = match variable("ERRAND_SANDBOX_SESSIONS") {
+        Some(given) => Some(number(&given, "a number of workspaces")?),
+        None => filed.sessions,
+    };
+    let unless_zero = |given: Option<usize>, default: usize| match given {
+        Some(0) => {
+            Err(Error::new("number_invalid", "at least 1 workspace must have room: give the sandbox's `sessions` so"))
+        }
+        given => Ok(given.unwrap_or(default)),
+    };
+    let room = Room::default();
+    let room = Room {
+        sessions: unless_zero(sessions, room.sessions)?,
+        sessions_per_tenant: unless_zero(filed.sessions_per_tenant, room.sessions_per_tenant)?,
+    };
     Ok(SandboxChoice {
         min_tier,
+        room,
         hard_quotas: filed.hard_quotas,
         idle,
         warm,

@@ -156,6 +156,7 @@ fn box_settings(config: &Config, on_image: OnImage) -> BoxSettings {
         images: images(config),
         image: choice.image.clone(),
         on_image,
+        room: choice.room,
     }
 }
 

@@ -1,11 +1,14 @@
 //! What a run is pinned to when it starts: model, instructions, tools, limits, budget.
 
-use crate::{Budget, ContextSize, Hash, Head, Limits, ModelTask, Price, ToolDefinition};
+use crate::{Budget, ContextSize, Hash, Head, Limits, ModelTask, Price, TenantId, ToolDefinition};
 use serde::{Deserialize, Serialize};
 
 /// The configuration of one run. It is part of record 1 and never changes, except by a fork or a raised budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunConfig {
+    /// Who pays.
+    #[serde(default, skip_serializing_if = "crate::is_default")]
+    pub tenant: TenantId,
     /// The model that thinks.
     pub model: ModelChoice,
     /// Models that take over for the rest of the run, in order, when the one before fails for good.

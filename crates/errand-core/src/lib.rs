@@ -42,7 +42,7 @@ pub use event::{
     Messaged, ModelFailed, ModelReplied, Observed, Parent, Started, Surface, TextSize, UserMessage,
 };
 pub use head::{BudgetBound, ContextSize, Due, Faults, Head, ModelTask, Status, Totals};
-pub use id::{CallId, Hash, InvalidHash, InvalidId, Nonce, RunId};
+pub use id::{CallId, Hash, InvalidHash, InvalidId, InvalidTenant, Nonce, RunId, TenantId};
 pub use item::{Item, ItemBody, ItemKey};
 pub use limits::Limits;
 pub use log::{Call, LogError, Making, RunLog};

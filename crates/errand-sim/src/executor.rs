@@ -242,6 +242,7 @@ impl Executor {
             };
             let form = OutputSchema { name: "answer".to_owned(), schema: "{}".to_owned() };
             let config = RunConfig {
+                tenant: Default::default(),
                 min_tier: None,
                 model: model("sim"),
                 fallbacks: if many && state.rng.chance(500) { vec![model("second"), model("third")] } else { Vec::new() },

@@ -48,6 +48,6 @@ pub use secret::{Missing, Secret, Vault};
 pub use toolbox::ToolBox;
 pub use web::search::{SearchError, SearchProvider, SearchSettings};
 pub use workspace::{
-    BoxSettings, Error as WorkspaceError, FILES_MAX, Fetched, FileMade, IMPORT_BYTES_MAX, OnImage, PartLink, SessionStore,
-    Workspaces, fetch_all, fetch_file, file_links, files_made,
+    BoxSettings, Error as WorkspaceError, FILES_MAX, Fetched, FileMade, IMPORT_BYTES_MAX, OnImage, PartLink, Room,
+    SessionStore, Workspaces, fetch_all, fetch_file, file_links, files_made,
 };

@@ -9,8 +9,8 @@ use crate::text;
 use crate::web::search::SearchProvider;
 use crate::workspace::Workspaces;
 use async_trait::async_trait;
-use errand_core::{Amount, Class, Hash, Outcome, RunId, Timestamp, ToolSpec, Verdict};
-use errand_engine::ports::{ToolJob, ToolReply, Tools};
+use errand_core::{Amount, Class, Executor, Hash, Outcome, RunId, TenantId, Timestamp, ToolSpec, Verdict};
+use errand_engine::ports::{Admission, PortError, ToolJob, ToolReply, Tools};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -65,6 +65,14 @@ impl Tools for ToolBox {
 
     fn check_answer(&self, schema: &str, answer: &str) -> Result<(), String> {
         answer::check(schema, answer)
+    }
+
+    async fn admit(&self, run: RunId, tenant: &TenantId, spec: &ToolSpec) -> Result<Admission, PortError> {
+        if spec.executor != Executor::Sandbox {
+            return Ok(Admission::Here);
+        }
+        let admitted = self.services.workspaces.admit(run, tenant).await;
+        admitted.map_err(|error| PortError::Retry { message: error.chain() })
     }
 
     async fn run(&self, job: ToolJob<'_>) -> ToolReply {

@@ -67,6 +67,7 @@ impl<'a> Play<'a> {
 
     fn started(&self) -> Started {
         let config = RunConfig {
+            tenant: Default::default(),
             min_tier: None,
             fallbacks: self.case.fallbacks.iter().map(|name| self.model(name)).collect(),
             summarizers: self.case.summarizers.iter().map(|name| self.model(name)).collect(),

@@ -116,6 +116,7 @@ pub(super) fn begin(user: &User, run: RunId, at: Timestamp, model: &str, tools: 
 /// The same, with the endpoint that the run's model was at.
 fn begin_at(user: &User, run: RunId, at: Timestamp, (model, endpoint): (&str, Option<&str>), tools: Vec<ToolSpec>) {
     let config = RunConfig {
+        tenant: Default::default(),
         min_tier: None,
         fallbacks: Vec::new(),
         summarizers: Vec::new(),

@@ -22,6 +22,7 @@ fn tool(name: &str, executor: Executor, approval: Approval) -> ToolSpec {
 
 fn begun() -> RunLog {
     let config = RunConfig {
+        tenant: Default::default(),
         min_tier: None,
         fallbacks: Vec::new(),
         summarizers: Vec::new(),

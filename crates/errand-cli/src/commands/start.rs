@@ -6,7 +6,9 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::images;
 use crate::text;
-use errand_core::{Approval, Executor, Limits, ModelChoice, OutputSchema, RunConfig, RunId, Started, Tier, ToolSpec};
+use errand_core::{
+    Approval, Executor, Limits, ModelChoice, OutputSchema, RunConfig, RunId, Started, TenantId, Tier, ToolSpec,
+};
 use errand_engine::ports::{Models, World};
 use errand_store_local::SystemWorld;
 use std::io::Write;
@@ -103,6 +105,7 @@ pub(crate) fn pinned(
     }
     let base = INSTRUCTIONS.trim_end();
     Ok(RunConfig {
+        tenant: TenantId::default(),
         min_tier: Some(config.sandbox.min_tier).filter(|tier| *tier > Tier::T1),
         model,
         fallbacks,

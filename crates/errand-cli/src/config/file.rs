@@ -66,6 +66,8 @@ pub(super) struct Sandbox {
     pub(super) idle: Option<String>,
     pub(super) warm: Option<usize>,
     pub(super) image: Option<String>,
+    pub(super) sessions: Option<usize>,
+    pub(super) sessions_per_tenant: Option<usize>,
     pub(super) runtime: Option<PathBuf>,
     pub(super) runtime_flags: Vec<String>,
     pub(super) allow_shared_kernel: bool,

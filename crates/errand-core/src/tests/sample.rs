@@ -56,6 +56,7 @@ pub(super) fn started() -> Started {
     Started {
         images: Vec::new(),
         config: RunConfig {
+            tenant: Default::default(),
             min_tier: None,
             fallbacks: Vec::new(),
             summarizers: Vec::new(),

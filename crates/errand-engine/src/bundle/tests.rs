@@ -13,6 +13,7 @@ const MAKING: Making = Making { made_under: 0, attempt: 0, maker: Nonce(7) };
 /// A run that was told something and then stopped.
 fn told(run: RunId, history: Option<History>) -> RunLog {
     let config = RunConfig {
+        tenant: Default::default(),
         min_tier: None,
         fallbacks: Vec::new(),
         summarizers: Vec::new(),

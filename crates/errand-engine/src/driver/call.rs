@@ -85,7 +85,7 @@ impl Driver {
 
     async fn admitted(&self, log: &RunLog, call: CallId) -> Result<Admission, Error> {
         match log.call(call).and_then(|made| log.run.config.tool(made.tool)) {
-            Some(spec) => Ok(self.tools.admit(log.run.id, spec).await?),
+            Some(spec) => Ok(self.tools.admit(log.run.id, &log.run.config.tenant, spec).await?),
             None => Ok(Admission::Here),
         }
     }

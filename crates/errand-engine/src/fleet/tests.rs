@@ -1,6 +1,6 @@
 use super::*;
 use crate::ports::{Admission, Delivery, Inbox, ToolJob, ToolReply, Tools};
-use errand_core::{Approval, CallId, Class, Executor, Nonce, Outcome, ToolDefinition, ToolSpec, Verdict};
+use errand_core::{Approval, CallId, Class, Executor, Nonce, Outcome, TenantId, ToolDefinition, ToolSpec, Verdict};
 use futures::executor::block_on;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -319,7 +319,7 @@ impl Tools for Room {
         Ok(())
     }
 
-    async fn admit(&self, _: RunId, _: &ToolSpec) -> Result<Admission, PortError> {
+    async fn admit(&self, _: RunId, _: &TenantId, _: &ToolSpec) -> Result<Admission, PortError> {
         let has_room = self.0.load(Ordering::Relaxed) > 0;
         Ok(if has_room { Admission::Here } else { Admission::Later { millis: 500 } })
     }
@@ -347,7 +347,7 @@ fn a_runner_without_room_claims_nothing_that_another_could_take() {
         source: None,
         min_tier: None,
     };
-    let admit = |number, executor| block_on(tools.admit(run(number), &spec(executor))).unwrap();
+    let admit = |number, executor| block_on(tools.admit(run(number), &TenantId::default(), &spec(executor))).unwrap();
     let later = Admission::Later { millis: 500 };
     assert_eq!(admit(1, Executor::Sandbox), later);
     assert_eq!(claim(&b, 1), NEW);

@@ -1,7 +1,7 @@
 use super::{Claim, Runner};
 use crate::ports::{Admission, PortError, ToolJob, ToolReply, Tools};
 use async_trait::async_trait;
-use errand_core::{Executor, RunId, Timestamp, ToolSpec, Verdict};
+use errand_core::{Executor, RunId, TenantId, Timestamp, ToolSpec, Verdict};
 use std::sync::Arc;
 
 /// Tools of a runner: calls over the workspace of a run are taken only if the run's session is this runner's.
@@ -31,12 +31,12 @@ impl Tools for RunnerTools {
         self.tools.serves(specs)
     }
 
-    async fn admit(&self, run: RunId, spec: &ToolSpec) -> Result<Admission, PortError> {
+    async fn admit(&self, run: RunId, tenant: &TenantId, spec: &ToolSpec) -> Result<Admission, PortError> {
         if spec.executor != Executor::Sandbox {
-            return self.tools.admit(run, spec).await;
+            return self.tools.admit(run, tenant, spec).await;
         }
         let Claim::Mine { is_new } = self.runner.claim(run).await? else { return Ok(Admission::Elsewhere) };
-        let admission = self.tools.admit(run, spec).await?;
+        let admission = self.tools.admit(run, tenant, spec).await?;
         if is_new && admission != Admission::Here {
             // Another runner may have room.
             self.runner.release(run).await?;

@@ -1,6 +1,6 @@
 use super::PortError;
 use async_trait::async_trait;
-use errand_core::{Amount, Call, Confinement, Outcome, RunId, Snapshot, Tier, Timestamp, ToolSpec, Verdict};
+use errand_core::{Amount, Call, Confinement, Outcome, RunId, Snapshot, TenantId, Tier, Timestamp, ToolSpec, Verdict};
 
 /// Tools: what they take, and carrying them out.
 #[async_trait]
@@ -21,8 +21,8 @@ pub trait Tools: Send + Sync {
 
     /// Whether a call of a run can be carried out here and now. Asked before anything of it is written down; nothing has
     /// happened if it cannot.
-    async fn admit(&self, run: RunId, spec: &ToolSpec) -> Result<Admission, PortError> {
-        let _ = (run, spec);
+    async fn admit(&self, run: RunId, tenant: &TenantId, spec: &ToolSpec) -> Result<Admission, PortError> {
+        let _ = (run, tenant, spec);
         Ok(Admission::Here)
     }
 

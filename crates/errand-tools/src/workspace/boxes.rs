@@ -1,8 +1,8 @@
 //! The tiers that make boxes, started when the first box is needed: probing the host takes a moment, and tools that need no
 //! box must work where none can be made.
 
-use super::Error;
 use super::wardrobe::{Bare, Dressed, Look, OnImage, Patience, Wardrobe};
+use super::{Error, Room};
 use errand_sandbox::{
     Engine, EngineConfig, Images, Interpreter, Isolation, Language, Limits, OciConfig, OciEngine, Pool, PoolConfig, Report,
     Sessions, Tier, Tiers,
@@ -37,6 +37,8 @@ pub struct BoxSettings {
     pub image: Option<String>,
     /// Told of each step of an image that is made; if nobody is, it is logged.
     pub on_image: OnImage,
+    /// How many runs may have their workspaces here at a time.
+    pub room: Room,
 }
 
 impl Default for BoxSettings {
@@ -53,6 +55,7 @@ impl Default for BoxSettings {
             images: None,
             image: None,
             on_image: OnImage::default(),
+            room: Room::default(),
         }
     }
 }

@@ -65,6 +65,10 @@ impl State {
         self.kernels.end_idle(idle);
     }
 
+    pub(super) fn has_kernels(&self) -> bool {
+        !self.kernels.is_empty()
+    }
+
     /// Opens the folder and brings it to where a call from `given` begins: to the last snapshot made here after `given`, for
     /// parallel calls take turns and each finds what the others left; to `given` itself if it was made elsewhere.
     pub(super) fn begin(

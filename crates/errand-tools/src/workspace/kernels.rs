@@ -65,6 +65,10 @@ impl Kernels {
         self.live.retain(|_, live| live.used.is_none_or(|used| used.elapsed() < idle));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.live.is_empty()
+    }
+
     pub(super) fn end_all(&mut self) {
         self.live.clear();
     }

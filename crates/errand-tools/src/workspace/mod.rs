@@ -11,6 +11,7 @@ mod error;
 mod export;
 mod import;
 mod kernels;
+mod room;
 mod wardrobe;
 
 pub use boxes::BoxSettings;
@@ -21,20 +22,21 @@ pub use error::Error;
 pub(crate) use export::OWN_FOLDER;
 pub use export::{Fetched, FileMade, PartLink, fetch_all, fetch_file, file_links, files_made};
 pub use import::{FILES_MAX, IMPORT_BYTES_MAX};
+pub use room::Room;
 pub use wardrobe::OnImage;
 
 use boxes::Boxes;
 use chunks::Chunks;
 use desk::State;
-use errand_core::{RunId, Snapshot};
-use errand_engine::ports::{Blobs, ToolReply};
+use errand_core::{RunId, Snapshot, TenantId};
+use errand_engine::ports::{Admission, Blobs, ToolReply};
 use errand_sandbox::{CancelToken, Language, Limits, PoolStats, Sessions, Tier};
-use std::collections::HashMap;
+use room::Runs;
 use std::path::PathBuf;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{Mutex as TurnLock, OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 use wardrobe::Patience;
 
 /// How often idle kernels are looked for.
@@ -55,13 +57,7 @@ struct Host {
     boxes: Boxes,
     /// Held while somebody looks after kernels that nobody uses; dropping it ends the watch.
     watch: OnceLock<Sender<()>>,
-    runs: Mutex<HashMap<RunId, Arc<TurnLock<State>>>>,
-}
-
-impl Host {
-    fn runs(&self) -> MutexGuard<'_, HashMap<RunId, Arc<TurnLock<State>>>> {
-        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    runs: Mutex<Runs>,
 }
 
 /// A call's turn in the workspace of its run.
@@ -127,7 +123,7 @@ impl Workspaces {
     /// # Errors
     /// Those of listing and removing the folders.
     pub fn clear(&self) -> Result<(), Error> {
-        let states: Vec<_> = self.host.runs().drain().collect();
+        let states = self.host.runs().drain();
         for (run, state) in states {
             // One that is still locked is worked in.
             if let Ok(mut state) = state.try_lock() {
@@ -135,6 +131,17 @@ impl Workspaces {
             }
         }
         clear(&self.host.sessions)
+    }
+
+    /// Whether a run's workspace can be on this machine now; see [`Room`].
+    pub(crate) async fn admit(&self, run: RunId, tenant: &TenantId) -> Result<Admission, Error> {
+        watch_idle(&self.host);
+        self.host.admit(run, tenant).await
+    }
+
+    /// True if something of a run is on this machine.
+    pub fn has(&self, run: RunId) -> bool {
+        self.host.runs().has(run)
     }
 
     /// Carries out a call in the workspace of its run: waits for its turn, then runs `work` on a thread that may block.
@@ -168,13 +175,7 @@ impl Workspaces {
     pub(crate) async fn release(&self, run: RunId) -> Result<(), Error> {
         let mut state = self.lock(run).await;
         let host = self.host.clone();
-        on_thread(move || {
-            let released = state.release(&id(run), &host.sessions);
-            // Before the turn ends: whoever waited for it begins anew, with a state of its own.
-            host.runs().remove(&run);
-            released
-        })
-        .await?
+        on_thread(move || host.let_go(run, &mut state)).await?
     }
 
     async fn in_turn<T: Send + 'static>(
@@ -189,13 +190,14 @@ impl Workspaces {
         let chunks = Chunks::new(self.blobs.clone());
         let done = on_thread(move || work(&mut state, &host, &chunks, &cancel)).await;
         drop(stop);
+        self.host.runs().touch(run);
         done?
     }
 
     /// The turn of whoever waits.
     async fn lock(&self, run: RunId) -> OwnedMutexGuard<State> {
         loop {
-            let state = self.host.runs().entry(run).or_default().clone();
+            let state = self.host.runs().state(run);
             let state = state.lock_owned().await;
             if !state.released {
                 return state;
@@ -214,7 +216,7 @@ fn clear(sessions: &Sessions) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ends kernels that nobody has used for long, from time to time, until the host is gone.
+/// Ends what nobody has used for long, from time to time, until the host is gone.
 fn watch_idle(host: &Arc<Host>) {
     let (idle, weak) = (host.boxes.settings.idle, Arc::downgrade(host));
     host.watch.get_or_init(|| {
@@ -222,9 +224,7 @@ fn watch_idle(host: &Arc<Host>) {
         let look = move || {
             while let Err(RecvTimeoutError::Timeout) = gone.recv_timeout((idle / 4).clamp(LOOK_LEAST, LOOK_MOST)) {
                 let Some(host) = weak.upgrade() else { return };
-                let states: Vec<_> = host.runs().values().cloned().collect();
-                // A run at work is no idle one.
-                states.iter().filter_map(|state| state.try_lock().ok()).for_each(|mut state| state.end_idle(idle));
+                host.end_idle(idle);
             }
         };
         // Without it kernels end with their runs.
@@ -293,7 +293,7 @@ mod tests {
         let (released, state, ()) = tokio::join!(release, waiting, begin);
         released.unwrap();
         assert!(!state.released);
-        let listed = workspaces.host.runs().get(&run).cloned().unwrap();
+        let listed = workspaces.host.runs().state(run);
         assert!(Arc::ptr_eq(&listed, OwnedMutexGuard::mutex(&state)));
     }
 }

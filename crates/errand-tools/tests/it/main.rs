@@ -16,6 +16,7 @@ mod images;
 mod imported;
 mod kernels;
 mod mcp;
+mod room;
 mod search;
 #[path = "../../src/net/server.rs"]
 #[allow(dead_code, reason = "the unit tests of the crate use the rest")]

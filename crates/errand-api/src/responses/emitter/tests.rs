@@ -7,6 +7,7 @@ use errand_core::{
 fn begun(output: Option<OutputSchema>) -> RunLog {
     let model = ModelChoice { image_tokens: 0, name: "m".to_owned(), price: None, context_tokens: None, endpoint: None };
     let config = RunConfig {
+        tenant: Default::default(),
         min_tier: None,
         model,
         fallbacks: Vec::new(),
