@@ -511,7 +511,7 @@ pub async fn assistants(make: impl AsyncFn() -> Arc<dyn Assistants>) {
 pub async fn queue(make: impl AsyncFn() -> Queues) {
     let (queue, steps, calls) = make().await;
     let step = Message::Step { run: sample::run(1), record: 2, not_before: None };
-    let call = Message::Call { run: sample::run(1), call: CallId { record: 2, index: 0 }, sandbox: false, not_before: None };
+    let call = Message::Call { run: sample::run(1), call: CallId { record: 2, index: 0 }, sandbox: true, not_before: None };
     queue.send(call.clone()).await.unwrap();
     queue.send(step.clone()).await.unwrap();
     let delivery = steps.receive().await.unwrap();

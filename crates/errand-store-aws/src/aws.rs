@@ -1,20 +1,25 @@
 //! The way to AWS: one HTTP client, one configuration, a client of each service.
 
 use crate::error::{At, sorted};
-use crate::{AwsAssistants, AwsBlobs, AwsHeads, AwsStore, Error, Settings};
+use crate::{AwsAssistants, AwsBlobs, AwsHeads, AwsInbox, AwsQueue, AwsRunnerQueues, AwsStore, Error, Settings};
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use errand_engine::ports::World;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Time for a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(3);
-/// Time for one try of a call to DynamoDB or SQS, which answer in milliseconds.
+/// Time for one try of a call to DynamoDB, which answers in milliseconds.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// Time for a call with all its tries.
 const OPERATION: Duration = Duration::from_secs(20);
+/// Time for one try of a call to SQS, which may wait 20 s for a message.
+const ATTEMPT_SQS: Duration = Duration::from_secs(30);
+/// Time for a call to SQS with all its tries.
+const OPERATION_SQS: Duration = Duration::from_secs(60);
 /// Time for one try of a call to S3, whose bodies can be large.
 const ATTEMPT_S3: Duration = Duration::from_secs(60);
 /// Time for a call to S3 with all its tries.
@@ -72,7 +77,7 @@ impl Aws {
         let s3 = aws_sdk_s3::config::Builder::from(config).timeout_config(timeouts(ATTEMPT_S3, OPERATION_S3));
         // Buckets of emulators are not names of hosts.
         let s3 = s3.force_path_style(settings.endpoint.is_some());
-        let sqs = aws_sdk_sqs::config::Builder::from(config).timeout_config(timeouts(ATTEMPT, OPERATION));
+        let sqs = aws_sdk_sqs::config::Builder::from(config).timeout_config(timeouts(ATTEMPT_SQS, OPERATION_SQS));
         Ok(Self {
             dynamodb: aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
             s3: aws_sdk_s3::Client::from_conf(s3.build()),
@@ -123,6 +128,29 @@ impl Aws {
     /// Where assistants are kept.
     pub fn assistants(&self) -> AwsAssistants {
         AwsAssistants::new(self.clone())
+    }
+
+    /// The sending side of the queues.
+    pub fn queue(&self, world: Arc<dyn World>) -> AwsQueue {
+        AwsQueue::new(self.clone(), world)
+    }
+
+    /// The receiving side of the queue at `url`: one of the settings' or a runner's. It takes up to `at_once` messages (1 to
+    /// 10) in one call: no more than are worked on at the same time, or some wait while others could have them.
+    ///
+    /// Over the dead letters, every delivery counts as one too many, so that a worker treats it as what it is.
+    pub fn inbox(&self, url: &str, world: Arc<dyn World>, at_once: usize) -> AwsInbox {
+        AwsInbox::new(self.clone(), world, url, at_once)
+    }
+
+    /// The queues of runners, each of which works on up to `at_once` messages (1 to 10) at the same time.
+    pub fn runner_queues(&self, world: Arc<dyn World>, at_once: usize) -> AwsRunnerQueues {
+        AwsRunnerQueues::new(self.clone(), world, at_once)
+    }
+
+    /// The names and addresses.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     pub(crate) fn at_table(&self, action: &'static str) -> At<'_> {

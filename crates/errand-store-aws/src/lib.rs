@@ -1,7 +1,7 @@
 //! Errand on AWS: runs, heads and assistants in one DynamoDB table, blobs in one S3 bucket, messages in SQS queues.
 //!
 //! Reading order: [`Settings`] (names and addresses), [`Aws`] (the clients, and everything that is made of them),
-//! [`AwsStore`] (runs, see `store/`), [`AwsBlobs`], [`AwsHeads`], [`AwsAssistants`], [`Error`] (every way in
+//! [`AwsStore`] (runs, see `store/`), [`AwsBlobs`], [`AwsHeads`], [`AwsAssistants`], [`AwsQueue`], [`AwsInbox`] and [`AwsRunnerQueues`], [`Error`] (every way in
 //! which it can fail, each with a code). Below them: `row` (keys and attributes, in which order and why), `body` (where the
 //! bytes of a row lie), `table` (conditional writes and queries), `packed` (compression).
 //!
@@ -15,6 +15,7 @@ mod body;
 mod error;
 mod heads;
 mod packed;
+mod queue;
 mod row;
 mod settings;
 mod store;
@@ -25,5 +26,6 @@ pub use aws::{Aws, loader};
 pub use blobs::AwsBlobs;
 pub use error::Error;
 pub use heads::AwsHeads;
+pub use queue::{AwsInbox, AwsQueue, AwsRunnerQueues, Sorted, sort};
 pub use settings::{Settings, TENANT};
 pub use store::AwsStore;

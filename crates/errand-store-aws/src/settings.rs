@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The tenant of everything, as long as runs have no other. It stands on every run's row and on every message.
+/// The tenant that messages are sent for and runs are listed under, as long as neither messages nor lists name one.
 pub const TENANT: &str = "default";
 
 /// How long a delivery stays hidden unless the queue's owner says otherwise: the longest tool call (15 min) and then some,
@@ -21,9 +21,9 @@ pub struct Settings {
     pub table: String,
     /// The one bucket.
     pub bucket: String,
-    /// Address of the queue of records that are due.
+    /// Address of the queue of records that are due, and of tool calls that need no runner.
     pub steps: String,
-    /// Address of the queue of tool calls that are due.
+    /// Address of the queue of tool calls for any runner. The name of each runner's own queue begins with this one's.
     pub calls: String,
     /// Address of the queue of messages that nobody could make use of.
     pub dead: String,

@@ -60,7 +60,7 @@ fn answered(at: At<'_>, status: u16, code: &str, message: Option<&str>, reason: 
     match code.rsplit(['.', '#']).next().unwrap_or(code) {
         "ResourceNotFoundException" => Error::TableMissing { table: resource, region },
         "NoSuchBucket" => Error::BucketMissing { bucket: resource, region },
-        "QueueDoesNotExist" | "NonExistentQueue" | "QueueDeletedRecently" => Error::QueueMissing { queue: resource, region },
+        "QueueDoesNotExist" | "NonExistentQueue" => Error::QueueMissing { queue: resource, region },
         "AccessDeniedException" | "AccessDenied" | "KmsAccessDenied" | "Forbidden" => {
             Error::Denied { action: message.and_then(named_action).unwrap_or(action), resource }
         }
@@ -97,6 +97,7 @@ fn answered(at: At<'_>, status: u16, code: &str, message: Option<&str>, reason: 
         | "OperationAborted"
         | "InternalServerError"
         | "InternalError"
+        | "QueueDeletedRecently"
         | "RequestTimeout"
         | "ServiceUnavailable" => Error::Unavailable { action, resource, reason },
         "ValidationException" if at.action.starts_with("dynamodb:") && is_of_layout(&reason) => {

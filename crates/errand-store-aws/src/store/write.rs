@@ -5,7 +5,7 @@ use super::list::{First, Last, list_partition};
 use super::read::{ledger, own_key};
 use crate::row::{self, Row};
 use crate::table::{Change, Part};
-use crate::{Error, body, settings};
+use crate::{Error, body};
 use errand_core::{Item, Record, RunId, RunLog, Sealed, Timestamp};
 use errand_engine::ports::{Commit, DueEntry, Put, RunSummary};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -170,7 +170,7 @@ fn own_row(summary: &RunSummary, log: &RunLog, due: Timestamp) -> Result<Row, Er
     let listed = if ended { summary.status.as_str() } else { super::list::OPEN };
     let attributes = [
         (row::FORM, row::number(row::FORM_KNOWN)),
-        (row::TENANT, row::text(settings::TENANT)),
+        (row::TENANT, row::text(log.run.config.tenant.as_str())),
         (row::DUE_PARTITION, row::text(row::due_partition(summary.run))),
         (row::DUE, row::number(due.as_millis())),
         (row::DUE_VERSION, row::number(1)),

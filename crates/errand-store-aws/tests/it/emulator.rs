@@ -1,6 +1,7 @@
 //! An emulator of AWS: `ministack`, which `cargo xtask python` installs beside the build. One server a process, on a free
 //! port of the loopback interface; it ends with the process, however that ends.
 
+use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
@@ -87,7 +88,7 @@ fn program() -> PathBuf {
 }
 
 /// Settings for a table, a bucket and queues of their own.
-fn settings(endpoint: &str) -> Settings {
+pub(crate) fn settings(endpoint: &str) -> Settings {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let queue = |name: &str| format!("{endpoint}/000000000000/errand-{number}-{name}");
@@ -101,10 +102,7 @@ fn settings(endpoint: &str) -> Settings {
 
 /// Clients for what `settings` name.
 pub(crate) async fn clients(settings: Settings) -> Aws {
-    let config = errand_store_aws::loader(&settings)
-        .credentials_provider(Credentials::new("test", "test", None, None, "the test"))
-        .load()
-        .await;
+    let config = config(&settings).await;
     Aws::with(&config, settings).unwrap()
 }
 
@@ -115,16 +113,32 @@ pub(crate) async fn aws() -> Option<Aws> {
     Some(clients(settings).await)
 }
 
+/// A client of SQS for what only tests do.
+pub(crate) async fn sqs(settings: &Settings) -> aws_sdk_sqs::Client {
+    aws_sdk_sqs::Client::new(&config(settings).await)
+}
+
+/// A client of DynamoDB for what only tests do.
+pub(crate) async fn dynamodb(settings: &Settings) -> aws_sdk_dynamodb::Client {
+    aws_sdk_dynamodb::Client::new(&config(settings).await)
+}
+
+/// A client of S3 for what only tests do.
+pub(crate) async fn s3(settings: &Settings) -> aws_sdk_s3::Client {
+    let config = config(settings).await;
+    aws_sdk_s3::Client::from_conf(aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build())
+}
+
+async fn config(settings: &Settings) -> SdkConfig {
+    let credentials = Credentials::new("test", "test", None, None, "the test");
+    errand_store_aws::loader(settings).credentials_provider(credentials).load().await
+}
+
 /// Makes what Terraform makes on AWS.
 pub(crate) async fn make(settings: &Settings) {
-    let config = errand_store_aws::loader(settings)
-        .credentials_provider(Credentials::new("test", "test", None, None, "the test"))
-        .load()
-        .await;
-    make_table(&aws_sdk_dynamodb::Client::new(&config), settings).await;
-    let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(true).build();
-    aws_sdk_s3::Client::from_conf(s3).create_bucket().bucket(&settings.bucket).send().await.unwrap();
-    make_queues(&aws_sdk_sqs::Client::new(&config), settings).await;
+    make_table(&dynamodb(settings).await, settings).await;
+    s3(settings).await.create_bucket().bucket(&settings.bucket).send().await.unwrap();
+    make_queues(&sqs(settings).await, settings).await;
 }
 
 async fn make_table(dynamodb: &aws_sdk_dynamodb::Client, settings: &Settings) {

@@ -6,4 +6,6 @@
 #[allow(unreachable_pub, dead_code, reason = "the suite is public where it is at home")]
 mod conformance;
 mod emulator;
+mod queue;
 mod suite;
+mod world;
