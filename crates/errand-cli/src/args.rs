@@ -517,6 +517,9 @@ pub(crate) struct SandboxGrant {
 pub(crate) struct SandboxExec {
     /// The session
     pub(crate) id: String,
+    /// Run it in a box of this tier or a stronger one: t1 or t2 [default: that of the settings]
+    #[arg(long, value_name = "TIER")]
+    pub(crate) min_tier: Option<String>,
     #[command(flatten)]
     pub(crate) limits: SandboxLimits,
     /// The program and its arguments; standard input goes to it unless it is a terminal

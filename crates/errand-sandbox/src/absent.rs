@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{EngineConfig, Interpreter, OciConfig, PoolConfig, PoolStats, SessionOptions};
+use crate::config::{EngineConfig, Interpreter, Listed, OciConfig, PoolConfig, PoolStats, SessionOptions};
 use crate::entry::{Entry, EntryPage, FileRange, Hit};
 use crate::error::{Error, Result, Tier};
 use crate::exec::{CancelToken, Exec, ExecOutcome};
@@ -329,6 +329,8 @@ impl Sessions {
         destroy(Session) -> Result<()>;
         /// The ids of all sessions.
         list() -> Result<Vec<String>>;
+        /// All sessions, with what their records say.
+        listed() -> Result<Vec<Listed>>;
     }
 }
 

@@ -1,6 +1,7 @@
 //! How an engine and a pool are made, and what they tell, on every system.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use crate::kernel::Language;
 use crate::limits::Limits;
@@ -128,4 +129,23 @@ pub struct PoolStats {
     pub failures: u64,
     /// Why the last of them could not.
     pub last_failure: Option<String>,
+}
+
+/// A session, without being opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its id.
+    pub id: String,
+    /// Somebody has it open: nobody else can.
+    pub in_use: bool,
+    /// The name of its image.
+    pub image: Option<String>,
+    /// The size of its workspace, if that is a volume.
+    pub volume: Option<VolumeSize>,
+    /// It was granted a way out.
+    pub has_grant: bool,
+    /// When it was made, where the file system knows.
+    pub made: Option<SystemTime>,
+    /// When it was opened last.
+    pub used: SystemTime,
 }

@@ -58,7 +58,7 @@ pub mod t0;
 #[cfg(not(target_os = "linux"))]
 pub use absent::{Claimed, Engine, Image, Images, Kernel, OciEngine, Pool, Session, Sessions, run_inside_box, try_volume};
 pub use config::{
-    EngineConfig, Inside, Interpreter, OciConfig, PoolConfig, PoolStats, RuntimeKind, SessionOptions, VolumeSize,
+    EngineConfig, Inside, Interpreter, Listed, OciConfig, PoolConfig, PoolStats, RuntimeKind, SessionOptions, VolumeSize,
 };
 pub use door::{DOOR, OpenDoor, WayOut};
 #[cfg(target_os = "linux")]

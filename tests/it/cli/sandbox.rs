@@ -30,6 +30,16 @@ fn sessions_are_made_listed_and_removed() {
     user.expect(0, &["sandbox", "create", "mine"]);
     let listed = user.json(0, &["sandbox", "list"]);
     assert_eq!(listed.iter().map(|session| session["id"].as_str().unwrap()).collect::<Vec<_>>(), ["mine", made.trim()]);
+    assert_eq!((&listed[0]["in_use"], &listed[0]["tier"]), (&Value::Bool(false), &"t1".into()));
+    assert!(listed[0]["idle_ms"].as_u64().unwrap() < 600_000 && listed[0]["grant"] == false, "{}", listed[0]);
+    let shown = user.expect(0, &["sandbox", "list"]).stdout;
+    assert!(shown.lines().next().unwrap().starts_with("mine ") && shown.contains("free"), "{shown}");
+    // Nothing weaker than what is asked for.
+    for (tier, code) in [("t2", "sandbox_tier_unavailable"), ("t9", "config_invalid")] {
+        let ended = user.errand(&["sandbox", "exec", "mine", "--min-tier", tier, "--", "true"]);
+        assert_ne!(ended.code, Some(0));
+        ended.is_refused_with(code);
+    }
     user.refused(2, "sandbox_session_exists", &["sandbox", "create", "mine"]);
     user.expect(0, &["sandbox", "kill", "mine"]);
     user.refused(2, "sandbox_session_missing", &["sandbox", "kill", "mine"]);

@@ -13,18 +13,19 @@ use crate::error::{Error, Exit};
 use crate::signals::Signals;
 use crate::stdin::Lines;
 use crate::text;
-use crate::toolbox::engine_config;
+use crate::toolbox::{engine_config, runtime_config};
 use crate::view::{Audience, print, print_json};
+use errand_core::Tier;
 use errand_sandbox::{
-    CancelToken, Cell, CellEnd, CellOutcome, Engine, Exec, ExecOutcome, Exit as Ended, Images, Kernel, Limits, Output,
-    Session, SessionOptions, Sessions, Stream, VolumeSize,
+    CancelToken, Cell, CellEnd, CellOutcome, Engine, Exec, ExecOutcome, Exit as Ended, Images, Isolation, Kernel, Limits,
+    OciEngine, Output, Session, SessionOptions, Sessions, Stream, VolumeSize,
 };
 use serde_json::json;
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Entries of a listing.
 const ENTRIES_MAX: usize = 10_000;
@@ -111,11 +112,39 @@ fn create(
 }
 
 fn list(context: &Context, sessions: &Sessions) -> Result<Exit, Error> {
-    for id in sessions.list().map_err(|error| failed(&error))? {
-        match context.audience() {
-            Audience::Machines => print_json(&json!({"type": "session", "id": id})),
-            Audience::People => print(&id),
+    let listed = sessions.listed().map_err(|error| failed(&error))?;
+    let now = SystemTime::now();
+    // A clock that was set back makes nothing older than it is.
+    let since = |at: SystemTime| now.duration_since(at).unwrap_or_default().as_millis() as u64;
+    for session in &listed {
+        let age = session.made.map(since);
+        if context.audience() == Audience::Machines {
+            print_json(&json!({
+                "type": "session",
+                "id": session.id,
+                "tier": "t1",
+                "in_use": session.in_use,
+                "image": session.image,
+                "volume_bytes": session.volume.map(|volume| volume.bytes),
+                "grant": session.has_grant,
+                "age_ms": age,
+                "idle_ms": since(session.used),
+            }));
+            continue;
         }
+        let state = if session.in_use { "in use" } else { "free" };
+        let age = age.map_or("?".to_owned(), text::duration);
+        let idle = text::duration(since(session.used));
+        let image = session.image.as_deref().unwrap_or("-");
+        let volume = session.volume.map_or("-".to_owned(), |volume| text::bytes(volume.bytes));
+        let grant = if session.has_grant { "granted" } else { "-" };
+        print(&format!(
+            "{:<28} {state:<7} t1    made {age:<13} used {idle:<13} image {image:<12} volume {volume:<9} egress {grant}",
+            session.id
+        ));
+    }
+    if listed.is_empty() && context.audience() == Audience::People {
+        warn("no sessions: `errand sandbox create` makes one");
     }
     Ok(Exit::Done)
 }
@@ -198,6 +227,19 @@ fn engine(config: &Config) -> Result<Engine, Error> {
     Engine::start(&engine_config(config)).map_err(|error| failed(&error))
 }
 
+/// The weakest tier that makes boxes and is at least `least`, as runs get it.
+fn strong(config: &Config, least: Tier) -> Result<Box<dyn Isolation>, Error> {
+    if least <= Tier::T1 {
+        return Ok(Box::new(engine(config)?));
+    }
+    let Some(runtime) = runtime_config(config) else {
+        let reasons = vec!["no runtime is configured: set ERRAND_SANDBOX_RUNTIME".to_owned()];
+        let tier = errand_sandbox::Tier::T2;
+        return Err(failed(&errand_sandbox::Error::TierUnavailable { tier, reasons }));
+    };
+    Ok(Box::new(OciEngine::start(&runtime).map_err(|error| failed(&error))?))
+}
+
 /// A session as its boxes need it, with its image and its way out; a signal's exit if one came meanwhile.
 async fn opened(
     context: &Context,
@@ -237,8 +279,9 @@ async fn exec(
         exec.on_output = Some(Box::new(pass_on));
     }
     let config = config.clone();
+    let least = args.min_tier.as_deref().map_or(Ok(config.sandbox.min_tier), config::tier)?;
     let its = Arc::clone(&session);
-    let work = move || engine(&config)?.run(&its, exec).map_err(|error| failed(&error));
+    let work = move || strong(&config, least)?.run(&its, exec).map_err(|error| failed(&error));
     let (outcome, signal) = stoppable(work, &cancel).await?;
     let used = way.told();
     way.close(&session, context.audience() == Audience::People)?;
@@ -346,6 +389,11 @@ async fn shell(
 
 /// The cells of a shell, up to its end.
 async fn cells(context: &Context, config: &Config, session: &Arc<Session>, args: SandboxShell) -> Result<Exit, Error> {
+    if config.sandbox.min_tier > Tier::T1 {
+        let reasons = vec!["kernels stay in boxes of tier t1 only: use `errand sandbox exec`".to_owned()];
+        let tier = errand_sandbox::Tier::T2;
+        return Err(failed(&errand_sandbox::Error::TierUnavailable { tier, reasons }));
+    }
     let session = Arc::clone(session);
     let limits = limits(&args.limits)?;
     let (config, language) = (config.clone(), args.language.into());

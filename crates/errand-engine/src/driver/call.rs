@@ -28,9 +28,10 @@ impl Driver {
             _ if call.record > log.run.number => return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms))),
             _ => return Ok(Disposition::Acknowledge),
         };
-        if !self.tools.serves(&log.run.config.tools) {
-            // The run stays due; who has its tools finds it by the due index.
-            tracing::warn!(%run, %call, "this process does not have the run's tools");
+        let spec = log.call(call).and_then(|made| log.run.config.tool(made.tool));
+        if spec.is_some_and(|spec| !self.tools.serves(std::slice::from_ref(spec))) {
+            // The run stays due; who has the tool finds it by the due index.
+            tracing::warn!(%run, %call, "this process does not have the tool as the run knows it");
             return Ok(Disposition::Acknowledge);
         }
         let effectful = pending.is_some_and(|pending| pending.class == Class::Effectful);

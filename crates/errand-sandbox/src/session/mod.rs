@@ -4,6 +4,7 @@
 //! a [`Session`] is open. The root must belong to this user alone.
 
 mod files;
+mod listed;
 pub(crate) mod owner;
 pub(crate) mod paths;
 pub(crate) mod walk;
@@ -275,6 +276,7 @@ impl Sessions {
         if before != now {
             write_record(&mut record, &now).map_err(|e| Error::io("writing a session's record", &path, e))?;
         }
+        listed::used_now(&record);
         Ok(Session {
             id: id.into(),
             path,
