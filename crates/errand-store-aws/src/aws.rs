@@ -2,6 +2,7 @@
 
 use crate::error::{At, sorted};
 use crate::{AwsAssistants, AwsBlobs, AwsHeads, AwsInbox, AwsQueue, AwsRunnerQueues, AwsStore, Error, Settings};
+use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -25,6 +26,11 @@ const ATTEMPT_S3: Duration = Duration::from_secs(60);
 /// Time for a call to S3 with all its tries.
 const OPERATION_S3: Duration = Duration::from_secs(180);
 
+/// Tries of a call, the first included.
+const TRIES: u32 = 4;
+/// Longest wait before the second try; it doubles from try to try. The SDK's own second is a fifth of a step's patience.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
 /// Clients of the services, and the names of what is used there. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Aws {
@@ -39,7 +45,8 @@ pub struct Aws {
 /// For those who must add something, such as fixed credentials in a test.
 pub fn loader(settings: &Settings) -> ConfigLoader {
     let http = aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http);
+    let retries = RetryConfig::standard().with_max_attempts(TRIES).with_initial_backoff(FIRST_WAIT);
+    let loader = aws_config::defaults(BehaviorVersion::v2026_01_12()).http_client(http).retry_config(retries);
     let loader = match &settings.region {
         Some(region) => loader.region(Region::new(region.clone())),
         None => loader,

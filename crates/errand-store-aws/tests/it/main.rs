@@ -6,6 +6,9 @@
 #[allow(unreachable_pub, dead_code, reason = "the suite is public where it is at home")]
 mod conformance;
 mod emulator;
+mod faults;
+mod proxy;
 mod queue;
+mod store;
 mod suite;
 mod world;
