@@ -1,10 +1,11 @@
-//! `cargo xtask python`: the Python packages that tests speak to Errand with, and the emulator of AWS that they run Errand
-//! on, in folders beside the build.
+//! `cargo xtask python`: the Python packages that tests speak to Errand with, the emulator of AWS that they run Errand on, and
+//! the image that boxes of tests show, in folders beside the build.
 //!
 //! Virtual environments in the target folder, made by the machine's own Python and filled by its own pip, and made anew
 //! when their lists in `tests/python/` change. Tests find them there and say so if they are not. There are two, since the
 //! emulator needs other versions of some packages.
 
+use crate::cargo::cargo;
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -34,6 +35,19 @@ pub(crate) fn run(_: &Args) -> anyhow::Result<()> {
             }
             Ok(())
         })?;
+    }
+    image()
+}
+
+/// Makes the image `data` in the target folder, unless it is there: what it is made of is pinned in its lock file.
+fn image() -> anyhow::Result<()> {
+    let built = cargo()
+        .args(["run", "--quiet", "--package", "sandbox-runner", "--", "image", "build", "data", "--images"])
+        .arg(target()?.join("images"))
+        .status()
+        .context("starting cargo")?;
+    if !built.success() {
+        bail!("the image `data` could not be made: {built}");
     }
     Ok(())
 }

@@ -181,7 +181,8 @@ pub(crate) fn network(config: &Config) -> Result<Arc<Network>, Error> {
 pub(crate) fn added_registry(config: &Config, network: &Arc<Network>) -> Result<Registry, ManifestError> {
     let (vault, network) = (Arc::new(Keys::new(config)), Arc::clone(network));
     let settings = AddedSettings { folders: config.tool_dirs.clone(), vault, network };
-    Ok(Registry::with_added(&settings)?.searching(config.search.is_some()))
+    let images = images(config);
+    Ok(Registry::with_added(&settings)?.searching(config.search.is_some()).with_office(images.as_deref()))
 }
 
 /// What is wrong with the tools.

@@ -52,6 +52,8 @@ pub struct Exec {
     pub files: Vec<(String, Vec<u8>)>,
     /// Which system calls it may make.
     pub profile: Profile,
+    /// The box has no way out, whatever its session was granted.
+    pub is_sealed: bool,
     /// Live output.
     pub on_output: Option<OnOutput>,
     /// Stops the call from another thread.
@@ -69,6 +71,7 @@ impl Exec {
             limits: Limits::default(),
             files: Vec::new(),
             profile: Profile::Code,
+            is_sealed: false,
             on_output: None,
             cancel: None,
         }

@@ -6,6 +6,7 @@ use crate::chart::{self, CSV_BYTES_MAX, Chart};
 use crate::code::{Node, Program, Python, Shell};
 use crate::execute::{Checked, Execute, Work, failed};
 use crate::files::{self, Files};
+use crate::office::{Data, Document, Job};
 use crate::time::{AskUser, Wait};
 use crate::web::fetch::Fetch;
 use crate::web::graphql::GraphQl;
@@ -47,6 +48,7 @@ impl Execute for BuiltIn {
             }
             Request::Files(request) => work.in_workspace(move |desk| request.run(desk, bounds.observation_bytes)).await,
             Request::Chart(chart) => work.in_workspace(move |desk| draw(&chart, desk)).await,
+            Request::Office(job) => work.in_workspace(move |desk| job.run(desk, bounds)).await,
             Request::Fetch(fetch) => fetch.run(&work).await,
             Request::GraphQl(graphql, _) => graphql.run(&work).await,
             Request::Http(http) => http.run(&work).await,
@@ -66,6 +68,7 @@ enum Request {
     Program(Box<Program>),
     Files(files::Request),
     Chart(Box<Chart>),
+    Office(Box<Job>),
     Fetch(Fetch),
     GraphQl(Box<GraphQl>, Class),
     Http(Box<Http>),
@@ -94,6 +97,16 @@ impl Request {
                 let chart: Box<Chart> = typed(value)?;
                 chart.check()?;
                 Request::Chart(chart)
+            }
+            "document" => {
+                let document: Document = typed(value)?;
+                document.check()?;
+                Request::Office(Box::new(document.job()))
+            }
+            "data" => {
+                let data: Data = typed(value)?;
+                data.check()?;
+                Request::Office(Box::new(data.job()))
             }
             "fetch" => Request::Fetch(typed(value)?),
             "graphql" => {

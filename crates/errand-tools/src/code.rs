@@ -274,7 +274,7 @@ fn in_box(desk: &mut Desk<'_>, tier: &dyn Isolation, mut exec: Exec, wall: Durat
 }
 
 /// As it goes on record.
-fn confinement(report: &Report) -> Confinement {
+pub(crate) fn confinement(report: &Report) -> Confinement {
     let strength = |strength| match strength {
         errand_sandbox::Strength::Absent => Strength::Absent,
         errand_sandbox::Strength::Soft => Strength::Soft,
@@ -309,11 +309,11 @@ fn own_box(tier: Tier) -> &'static str {
 }
 
 /// What came of a program, as it is shown.
-struct Told {
+pub(crate) struct Told {
     /// None if it did well.
-    code: Option<&'static str>,
-    text: String,
-    wall: Duration,
+    pub(crate) code: Option<&'static str>,
+    pub(crate) text: String,
+    pub(crate) wall: Duration,
 }
 
 /// What to install if the interpreter is not among those found.
@@ -329,7 +329,8 @@ fn missing<'a>(wanted: &str, mut found: impl Iterator<Item = &'a str>) -> Option
     (!present).then_some(install)
 }
 
-fn reply(
+/// What is shown of it, with the files that it changed.
+pub(crate) fn reply(
     told: Told,
     kept: Result<(Option<errand_core::Snapshot>, Vec<Change>), Error>,
     observation_bytes: usize,
@@ -387,7 +388,8 @@ fn ending(done: &ExecOutcome) -> (Option<&'static str>, String) {
     ended(done.exit, done.wall)
 }
 
-fn ended(exit: Exit, wall: Duration) -> (Option<&'static str>, String) {
+/// The error's code (none if the program succeeded) and the line that tells how it ended.
+pub(crate) fn ended(exit: Exit, wall: Duration) -> (Option<&'static str>, String) {
     let after = format!("after {:.1} s", wall.as_secs_f64());
     match exit {
         Exit::Code(0) => (None, format!("exit code 0 {after}")),

@@ -7,6 +7,7 @@
 //! - [`ToolBox`]: the engine's port [`errand_engine::ports::Tools`]; one module per tool stands behind it (`calculate`,
 //!   `chart`, `code` for `python`, `node` and `shell`, `files`, `time` for `wait` and `ask_user`, `web` for `search`,
 //!   `fetch`, `http` and `graphql`). Results of pure calls are kept for a while where the manifest says so (`cache`).
+//! - `office`: `document` and `data`, whose programs run in a box with an image.
 //! - [`Workspaces`]: a folder per run while it is at work here, snapshots in the blobs, files in
 //!   ([`Workspaces::import`]) and out ([`files_made`], [`fetch_file`], [`fetch_all`]).
 //! - [`Network`]: the guarded way out, shared by all tools that speak HTTP.
@@ -28,6 +29,7 @@ mod files;
 mod manifest;
 mod mcp;
 mod net;
+mod office;
 mod registry;
 mod schema;
 mod secret;

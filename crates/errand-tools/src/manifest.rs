@@ -9,12 +9,14 @@ use serde_json::Value;
 use std::path::PathBuf;
 
 /// The built-in manifests by name, in the order in which models and people are shown them.
-pub(crate) const BUILT_IN: [(&str, &str); 13] = [
+pub(crate) const BUILT_IN: [(&str, &str); 15] = [
     ("python", include_str!("../../../schemas/tools/python.json")),
     ("shell", include_str!("../../../schemas/tools/shell.json")),
     ("node", include_str!("../../../schemas/tools/node.json")),
     ("files", include_str!("../../../schemas/tools/files.json")),
     ("chart", include_str!("../../../schemas/tools/chart.json")),
+    ("document", include_str!("../../../schemas/tools/document.json")),
+    ("data", include_str!("../../../schemas/tools/data.json")),
     ("calculate", include_str!("../../../schemas/tools/calculate.json")),
     ("search", include_str!("../../../schemas/tools/search.json")),
     ("fetch", include_str!("../../../schemas/tools/fetch.json")),

@@ -6,9 +6,11 @@ use crate::built_in::BuiltIn;
 use crate::execute::Execute;
 use crate::manifest::{self, BUILT_IN, Error};
 use crate::mcp::{McpTool, Server};
+use crate::office;
 use crate::schema;
 use crate::secret::{Masks, Missing, Vault};
 use errand_core::{Hash, ToolSpec};
+use errand_sandbox::Images;
 use futures::future::join_all;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -31,6 +33,8 @@ pub struct Registry {
     pub(crate) masks: Arc<Masks>,
     /// Whether somebody searches for the tool `search`.
     searches: bool,
+    /// Whether the image that `document` and `data` need can be had.
+    has_office: bool,
     /// Servers' tools as runs are pinned to them.
     compiled: Mutex<HashMap<Hash, Arc<Tool>>>,
 }
@@ -124,6 +128,7 @@ impl Registry {
             vault: None,
             masks: Arc::default(),
             searches: false,
+            has_office: false,
             compiled: Mutex::default(),
         })
     }
@@ -131,6 +136,13 @@ impl Registry {
     /// Whether `search` is among the tools that a run has if none are named.
     pub fn searching(self, searches: bool) -> Self {
         Self { searches, ..self }
+    }
+
+    /// Whether `document` and `data` are among the tools that a run has if none are named: where the image that they need is
+    /// there, or can be made.
+    pub fn with_office(self, images: Option<&Images>) -> Self {
+        let has_office = images.is_some_and(|images| images.can_have(office::IMAGE.name, office::IMAGE.packages));
+        Self { has_office, ..self }
     }
 
     /// The built-in tools and those that a user added.
@@ -184,10 +196,14 @@ impl Registry {
         self.tools.iter().map(|tool| tool.name().to_owned()).collect()
     }
 
-    /// The built-in tools that a run has if none are named: all but `echo` and `graphql`, and `search`
-    /// only where somebody searches.
+    /// The built-in tools that a run has if none are named: all but `echo` and `graphql`; `search` only where somebody searches,
+    /// `document` and `data` only where their image can be had.
     pub fn default_set(&self) -> Vec<ToolSpec> {
-        let wanted = |name: &str| !BY_NAME.contains(&name) && (name != "search" || self.searches);
+        let wanted = |name: &str| match name {
+            "search" => self.searches,
+            "document" | "data" => self.has_office,
+            other => !BY_NAME.contains(&other),
+        };
         self.tools.iter().filter(|tool| wanted(tool.name())).map(|tool| tool.spec.clone()).collect()
     }
 
@@ -417,9 +433,10 @@ mod tests {
         let specs = registry.specs(&["wait", "python"]).unwrap();
         assert_eq!(specs.iter().map(|spec| spec.definition.name.as_str()).collect::<Vec<_>>(), ["wait", "python"]);
         assert!(specs[1].definition.parameters.contains("additionalProperties"));
-        assert_eq!(registry.default_set().len(), registry.names().len() - BY_NAME.len() - 1);
+        // `search`, `document` and `data`.
+        assert_eq!(registry.default_set().len(), registry.names().len() - BY_NAME.len() - 3);
         let registry = registry.searching(true);
-        assert_eq!(registry.default_set().len(), registry.names().len() - BY_NAME.len());
+        assert_eq!(registry.default_set().len(), registry.names().len() - BY_NAME.len() - 2);
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl Engine {
 
     /// In a box that was made ahead, if there is one and the call fits in; with namespaces to be held on to while it ends.
     fn run_ahead(&self, session: &Session, exec: &Exec) -> Option<(Running, Vec<OwnedFd>)> {
-        let is_plain = !session.has_way_out()
+        let is_plain = (!session.has_way_out() || exec.is_sealed)
             && session.image().is_none()
             && session.lacks_image().is_none()
             && exec.profile == Profile::Code;
@@ -75,6 +75,7 @@ impl Engine {
         let program = self.program(session, exec);
         let mut plan = self.plan(session, &exec.files, &exec.cwd, &exec.limits, program)?;
         plan.filters = self.filters(exec.profile)?;
+        plan.way_out = plan.way_out.filter(|_| !exec.is_sealed);
         wires.plug_into(&mut plan);
         launch(&mut plan, wires, &self.groups, &exec.limits, session.host_ids())
     }
@@ -124,7 +125,8 @@ impl Engine {
 
     /// A clean environment; the caller's variables win.
     pub(crate) fn environment(&self, session: &Session, exec: &Exec) -> Vec<(String, String)> {
-        self.environment_of(session.image().is_some(), session.way_out_environment(), exec)
+        let way_out = if exec.is_sealed { Vec::new() } else { session.way_out_environment() };
+        self.environment_of(session.image().is_some(), way_out, exec)
     }
 
     pub(super) fn environment_of(&self, has_image: bool, more: Vec<(String, String)>, exec: &Exec) -> Vec<(String, String)> {
@@ -223,6 +225,7 @@ pub(crate) struct Call<'a> {
     session: &'a Session,
     limits: &'a Limits,
     cancel: Option<&'a CancelToken>,
+    has_way_out: bool,
     running: Running,
     begun: Instant,
     on_output: Option<OnOutput>,
@@ -251,6 +254,7 @@ impl<'a> Call<'a> {
             session,
             limits,
             cancel: exec.cancel.as_ref(),
+            has_way_out: session.has_way_out() && !exec.is_sealed,
             begun,
             on_output,
             sinks: [sink(Stream::Stdout), sink(Stream::Stderr)],
@@ -409,7 +413,7 @@ impl<'a> Call<'a> {
             oom_kills,
             workspace_bytes: usage.bytes,
             workspace_files: usage.files,
-            had_way_out: self.session.has_way_out(),
+            had_way_out: self.has_way_out,
         };
         Ok((outcome, group))
     }

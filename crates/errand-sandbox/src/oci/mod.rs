@@ -144,7 +144,7 @@ impl OciEngine {
         if exec.profile != Profile::Code {
             return Err(Error::ExecRefused { reason: "the profile of browsers is one of tier t1: run it there".into() });
         }
-        if session.has_way_out() && !self.can_have_way_out() {
+        if session.has_way_out() && !exec.is_sealed && !self.can_have_way_out() {
             return Err(Error::EgressUnavailable { tier: Tier::T2, reason: NO_WAY_OUT });
         }
         let on_output = exec.on_output.take();
@@ -158,28 +158,22 @@ impl OciEngine {
             cwd: if cwd.is_empty() { WORKSPACE_DIR.to_owned() } else { format!("{WORKSPACE_DIR}/{cwd}") },
             probe: None,
         };
-        let running = self.begin(session, &exec.files, &exec.limits, exec.stdin.as_deref(), &job)?;
+        let running = self.begin(session, &exec, &job)?;
         let watch_memory = self.report.quotas.memory != Strength::Hard;
         Call::new(session, &exec, running, begun, on_output, watch_memory).attend(name).map(|(outcome, _)| outcome)
     }
 
     /// Starts the guard, and with it the runtime.
-    fn begin(
-        &self,
-        session: &Session,
-        files: &[(String, Vec<u8>)],
-        limits: &Limits,
-        stdin: Option<&[u8]>,
-        job: &job::Job,
-    ) -> Result<Running> {
+    fn begin(&self, session: &Session, exec: &Exec, job: &job::Job) -> Result<Running> {
         // Never the host's /dev/null: runtimes give the standard streams to the user of the box.
-        let wires = Wires::new(Some(stdin.unwrap_or(&[])))?;
+        let wires = Wires::new(Some(exec.stdin.as_deref().unwrap_or(&[])))?;
         let (run, stop) = self.programs();
-        let view = self.host.plan(session, files, "", limits, run)?;
+        let mut view = self.host.plan(session, &exec.files, "", &exec.limits, run)?;
+        view.way_out = view.way_out.filter(|_| !exec.is_sealed);
         let mut plan = self.plan(view, session.host_ids(), job)?;
         plan.stop = Some(stop);
         wires.plug_into(&mut plan);
-        launch_guard(&mut plan, wires, &self.host.groups, &self.around(limits), guard::init)
+        launch_guard(&mut plan, wires, &self.host.groups, &self.around(&exec.limits), guard::init)
     }
 
     /// The plan of a T1 box turned into one for the guard.

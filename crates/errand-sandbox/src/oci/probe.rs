@@ -11,7 +11,7 @@ use crate::engine::probe::{Answers, Place, check, container, explain, listen, qu
 use crate::engine::run::last_words;
 use crate::engine::watch::descendants;
 use crate::error::{Error, Result, Tier};
-use crate::exec::WORKSPACE_DIR;
+use crate::exec::{Exec, WORKSPACE_DIR};
 use crate::report::{Check, Report, Strength};
 
 /// A runtime that brings a kernel of its own takes up to seconds to start it.
@@ -55,7 +55,8 @@ fn attempt(engine: &OciEngine) -> Result<(Answers, Ids)> {
         cwd: WORKSPACE_DIR.to_owned(),
         probe: Some(baits.into()),
     };
-    let running = engine.begin(&place.session, &[], &limits, None, &job)?;
+    let exec = Exec { limits: limits.clone(), ..Exec::new(["probe"]) };
+    let running = engine.begin(&place.session, &exec, &job)?;
     let mut ids = Ids::default();
     let bytes = listen(&running, TIME_MAX, &mut || {
         if ids.namespaces == 0 {

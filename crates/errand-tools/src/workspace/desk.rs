@@ -3,7 +3,7 @@
 use super::boxes::{self, Boxes, Chosen};
 use super::chunks::Chunks;
 use super::kernels::Kernels;
-use super::wardrobe::Patience;
+use super::wardrobe::{Look, Patience};
 use super::{Error, Wanted, limits};
 use errand_core::Snapshot;
 use errand_engine::ports::ToolReply;
@@ -141,6 +141,12 @@ impl Desk<'_> {
             Some(look) => self.boxes.dress(chosen, look, Patience { until, cancel: self.cancel }),
             None => Ok(chosen),
         }
+    }
+
+    /// The same with an image that the call itself needs.
+    pub(crate) fn choose_with(&self, least: Tier, look: Look<'_>, until: Instant) -> Result<Chosen, Error> {
+        let chosen = self.boxes.choose(least, false)?;
+        self.boxes.dress(chosen, look, Patience { until, cancel: self.cancel })
     }
 
     /// The interpreters that boxes of a tier can use.

@@ -23,6 +23,7 @@ pub(crate) use export::OWN_FOLDER;
 pub use export::{Fetched, FileMade, PartLink, fetch_all, fetch_file, file_links, files_made};
 pub use import::{FILES_MAX, IMPORT_BYTES_MAX};
 pub use room::Room;
+pub(crate) use wardrobe::Look;
 pub use wardrobe::OnImage;
 
 use boxes::Boxes;

@@ -16,6 +16,7 @@ mod images;
 mod imported;
 mod kernels;
 mod mcp;
+mod office;
 mod room;
 mod search;
 #[path = "../../src/net/server.rs"]
