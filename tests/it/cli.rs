@@ -10,6 +10,7 @@ mod crash;
 mod demos;
 mod folder;
 mod kill;
+mod office;
 mod outside;
 mod pages;
 mod providers;

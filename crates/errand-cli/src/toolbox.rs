@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Most packages of an image that the model is told of.
+const PACKAGES_TOLD_MAX: usize = 60;
 /// How long servers may take to end by themselves.
 const SERVERS_END: Duration = Duration::from_millis(900);
 
@@ -22,6 +24,8 @@ pub(crate) struct Toolbox {
     workspaces: Arc<Workspaces>,
     network: Arc<Network>,
     search: Option<SearchProvider>,
+    /// The image of runs, and where it lies.
+    image: Option<(Arc<Images>, String)>,
 }
 
 impl Toolbox {
@@ -29,13 +33,14 @@ impl Toolbox {
     pub(crate) fn new(config: &Config, blobs: &Arc<LocalBlobs>, on_image: OnImage) -> Result<Self, Error> {
         let root = config.data.join("workspaces");
         let boxes = box_settings(config, on_image);
+        let image = boxes.images.clone().zip(boxes.image.clone());
         let workspaces =
             Workspaces::at(root, boxes, Arc::clone(blobs) as Arc<dyn Blobs>).map_err(|error| workspace(&error))?;
         let network = network(config)?;
         let registry = added_registry(config, &network).map_err(|error| added(&error))?;
         let search = config.search.clone().map(SearchProvider::new).transpose();
         let search = search.map_err(|error| Error::chain(error.code(), &error))?;
-        Ok(Self { registry: Arc::new(registry), workspaces: Arc::new(workspaces), network, search })
+        Ok(Self { registry: Arc::new(registry), workspaces: Arc::new(workspaces), network, search, image })
     }
 
     /// Removes the scratch of all runs; their snapshots stay.
@@ -55,7 +60,20 @@ impl Toolbox {
     /// The tools of a new run: those called `names`; all that do real work if none are named. Starts the servers that it
     /// may need.
     pub(crate) async fn offer(&self, names: Option<&[String]>) -> Result<Vec<ToolSpec>, Error> {
-        self.registry.offer(names).await.map_err(|error| added(&error))
+        let mut offered = self.registry.offer(names).await.map_err(|error| added(&error))?;
+        self.tell_packages(&mut offered);
+        Ok(offered)
+    }
+
+    /// Says to the model which packages its Python finds in the image of runs.
+    fn tell_packages(&self, offered: &mut [ToolSpec]) {
+        let Some((images, name)) = &self.image else { return };
+        // Of an image that is not known a call tells more.
+        let Ok(list) = images.lock_of(name) else { return };
+        let packages = list.packages().take(PACKAGES_TOLD_MAX).collect::<Vec<_>>().join(", ");
+        for spec in offered.iter_mut().filter(|spec| spec.source.is_none() && spec.definition.name == "python") {
+            spec.definition.description.push_str(&format!(" Beside these it can import {packages}."));
+        }
     }
 
     /// Probes the host, makes the image that runs see and kernels ahead, on a thread of its own. What it returns stops that

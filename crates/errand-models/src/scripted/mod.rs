@@ -30,10 +30,11 @@ const SCRIPT_BYTES_MAX: u64 = 1 << 20;
 /// Most requests whose faults are counted at a time.
 const FAULTS_MAX: usize = 4_096;
 
-const BUILT_IN: [(&str, &str); 3] = [
+const BUILT_IN: [(&str, &str); 4] = [
     ("assistant", include_str!("../../scripts/assistant.toml")),
     ("echo", include_str!("../../scripts/echo.toml")),
     ("hello", include_str!("../../scripts/hello.toml")),
+    ("report", include_str!("../../scripts/report.toml")),
 ];
 
 /// Models whose replies follow scripts, `scripted/NAME` each.

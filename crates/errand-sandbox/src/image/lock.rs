@@ -72,6 +72,11 @@ impl ImageLock {
         Ok(ImageLock { name: name.into(), text: lines, packages })
     }
 
+    /// The names of its packages, in the order of the file.
+    pub fn packages(&self) -> impl Iterator<Item = &str> {
+        self.packages.iter().filter_map(|package| package.split("==").next())
+    }
+
     /// What an image of it is known by: the same for the same lock and the same Python.
     pub(crate) fn key(&self, python: &str) -> String {
         hex(Sha256::new().chain_update("errand image 1\n").chain_update(python).chain_update("\n").chain_update(&self.text))

@@ -108,7 +108,7 @@ impl Sheet {
     fn check(&self) -> Result<(), Refused> {
         let refuse = |problem: String| Err(Refused::invalid(format!("sheet {:?}: {problem}", self.name)));
         match (&self.from, &self.columns, &self.rows) {
-            (Some(_), None, None) => return Ok(()),
+            (Some(_), None, None) => Ok(()),
             (None, Some(columns), Some(rows)) => {
                 if let Some(row) = rows.iter().position(|row| row.len() > columns.len()) {
                     return refuse(format!("row {} has more cells than there are columns", row + 1));

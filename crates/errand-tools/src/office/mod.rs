@@ -184,7 +184,6 @@ fn told(done: &ExecOutcome) -> Told {
 fn ending(path: &str) -> String {
     let name = path.rsplit('/').next().unwrap_or_default();
     name.rsplit_once('.')
-        .map(|(stem, ending)| (stem, ending))
         .filter(|(stem, _)| !stem.is_empty())
         .map_or_else(String::new, |(_, ending)| format!(".{}", ending.to_ascii_lowercase()))
 }

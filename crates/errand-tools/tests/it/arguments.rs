@@ -69,7 +69,7 @@ fn a_tool_that_is_not_there_is_told_with_those_that_are() {
     let Verdict::Refused { code, error } = verdict else { panic!("{verdict:?}") };
     assert_eq!(code, "unknown_tool");
     assert!(
-        error.contains("python, shell, node, files, chart, calculate, search, fetch, http, graphql, ask_user, wait, echo"),
+        error.contains("python, shell, node, files, chart, document, data, calculate, search, fetch, http, graphql, ask_user, wait, echo"),
         "{error}"
     );
 }

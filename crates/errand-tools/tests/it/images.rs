@@ -172,7 +172,7 @@ async fn a_call_that_cannot_wait_says_so_and_the_next_finds_the_image() {
     other.lock().unwrap();
     let reply = world.call_with(0, "python", json!({"code": VALUE}), None, |job| job.timeout_ms = 5_600).await;
     let (code, text) = error(&reply);
-    assert!(code == "sandbox_image_building" && text.contains("waiting for another process"), "{reply:?}");
+    assert!(code == "sandbox_image_building" && text.contains("image `mine` is being made"), "{reply:?}");
     other.unlock().unwrap();
     let reply = world.call(1, "python", json!({"code": VALUE}), None).await;
     assert!(ok(&reply).contains("value: 'one'"), "{reply:?}");

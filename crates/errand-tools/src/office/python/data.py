@@ -123,8 +123,9 @@ def rows_of(base, name, most):
     rows = base.execute(f"SELECT {casts} FROM {quoted(name)} LIMIT {most}").fetchall()
     more = f", the first {most} are shown" if total > most else ""
     left = f", the first {COLUMNS_SHOWN} are shown" if len(columns) > COLUMNS_SHOWN else ""
-    lines = [f"{count(total, 'row')}{more}; {count(len(columns), 'column')}{left}"]
-    lines.append("| " + " | ".join(f"{cell(column[0])} {column[1]}" for column in shown) + " |")
+    kinds = ", ".join(f"{column[0]} {column[1]}" for column in shown)
+    lines = [f"{count(total, 'row')}{more}; {count(len(columns), 'column')}{left}: {kinds}"]
+    lines.append("| " + " | ".join(cell(column[0]) for column in shown) + " |")
     lines.append("|" + "---|" * len(shown))
     lines.extend("| " + " | ".join(cell(value) for value in row) + " |" for row in rows)
     return "\n".join(lines)
