@@ -41,6 +41,7 @@ pub mod sample {
             taint_out: Vec::new(),
             source: None,
             min_tier: None,
+            egress: None,
         };
         let config = RunConfig {
             tenant: Default::default(),

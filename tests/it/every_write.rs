@@ -91,6 +91,7 @@ fn spec(name: &str, class: Class, approval: Approval) -> ToolSpec {
         taint_out: Vec::new(),
         source: None,
         min_tier: None,
+        egress: None,
     }
 }
 

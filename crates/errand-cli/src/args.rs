@@ -157,6 +157,9 @@ pub(crate) struct RunOptions {
     /// ERRAND_SANDBOX_IMAGE]
     #[arg(long, value_name = "NAME")]
     pub(crate) sandbox_image: Option<String>,
+    /// Host that code of the run may reach, of those that the settings allow; `*` for all of them; may be given several times
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) allow_host: Vec<String>,
     /// Folder with scripts for scripted/NAME [variable: ERRAND_SCRIPT_DIR]
     #[arg(long, value_name = "DIR")]
     pub(crate) script_dir: Option<PathBuf>,
@@ -178,6 +181,7 @@ pub(crate) struct Lists {
     pub(crate) summarizers: Option<Vec<String>>,
     pub(crate) tools: Option<Vec<String>>,
     pub(crate) approve: Option<Vec<String>>,
+    pub(crate) allow_hosts: Option<Vec<String>>,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 //! `docs/guide/assistants.md` tells the form.
 
 use errand_core::{AssistantRef, Hash, Tier};
+use errand_egress::HostGrant;
 use serde::{Deserialize, Deserializer};
 
 /// Longest file read, in bytes.
@@ -32,6 +33,8 @@ pub(crate) struct Assistant {
     pub(crate) tools: Option<Vec<String>>,
     /// Tools that a person is asked about first.
     pub(crate) approve: Option<Vec<String>>,
+    /// Hosts that its code may reach, of those that the settings allow.
+    pub(crate) allow_hosts: Option<Vec<String>>,
     /// What it is told, besides what every assistant is told.
     #[serde(default)]
     instructions: String,
@@ -113,9 +116,13 @@ impl Assistant {
             errand_tools::check_schema(schema).map_err(|error| form(format!("`output_schema`: {error}")))?;
         }
         let empty = |list: &Option<Vec<String>>| list.iter().flatten().any(|item| item.trim().is_empty());
-        let lists = [&assistant.fallbacks, &assistant.summarizers, &assistant.tools, &assistant.approve];
+        let lists =
+            [&assistant.fallbacks, &assistant.summarizers, &assistant.tools, &assistant.approve, &assistant.allow_hosts];
         if lists.into_iter().any(empty) {
             return Err(form("a name in one of its lists is empty".to_owned()));
+        }
+        for host in assistant.allow_hosts.iter().flatten() {
+            HostGrant::parse(host).map_err(|error| form(format!("`allow_hosts`: {error}")))?;
         }
         Ok(assistant)
     }

@@ -50,7 +50,12 @@ impl Names {
         let found = assistants::find(&self.config.data, named).await?;
         // Who asks for an assistant wants its models; budget and tools of the server hold for it all the same.
         let (fallback, summarizer) = (Vec::new(), Vec::new());
-        let options = RunOptions { model: None, fallback, summarizer, ..self.options.clone() };
+        // What it says it may reach is not made more by what the server gives those that say nothing.
+        let allow_host = match found.assistant.allow_hosts {
+            Some(_) => Vec::new(),
+            None => self.options.allow_host.clone(),
+        };
+        let options = RunOptions { model: None, fallback, summarizer, allow_host, ..self.options.clone() };
         let config = Config::resolve(&self.global, &assistants::under(&options, &found.assistant), &Process)?;
         let model = match &config.model {
             Some(name) => start::model_choice(&*self.models, name)?,
@@ -66,7 +71,13 @@ impl Names {
             None => Vec::new(),
         };
         start::ask_first_of(&mut tools, &config.approve)?;
+        self.grant(&mut tools, config)?;
         start::pinned(config, &*self.models, model, tools, found)
+    }
+
+    /// Grants what these settings say to those of the tools that can have it; there may be none.
+    fn grant(&self, tools: &mut [ToolSpec], config: &Config) -> Result<(), Error> {
+        if Toolbox::can_reach(tools) { self.tools.grant(tools, &config.allow_hosts) } else { Ok(()) }
     }
 
     /// Tools that requests may name: all, or those that the settings name.
@@ -98,6 +109,7 @@ impl Catalog for Names {
         }
         let mut tools = self.tools.offer(Some(names)).await.map_err(|error| named(error, 400))?;
         start::ask_first_of(&mut tools, &self.config.approve).map_err(|error| named(error, 400))?;
+        self.grant(&mut tools, &self.config).map_err(|error| named(error, 500))?;
         Ok(tools)
     }
 

@@ -8,6 +8,7 @@ use crate::args::{Carry, Global, RunOptions};
 use crate::error::Error;
 use crate::text;
 use errand_core::{Budget, Tier, Usd, WhenExceeded};
+use errand_egress::{BYTES_DEFAULT, Terms};
 use errand_models::{Dialect, Secret};
 use errand_tools::{Room, SearchSettings};
 use file::File;
@@ -64,6 +65,8 @@ pub(crate) struct Config {
     pub(crate) tools: Option<Vec<String>>,
     /// Addresses beside the public ones that tools may speak to.
     pub(crate) allow_addresses: Vec<String>,
+    /// What code of a new run is to reach, of what the settings allow.
+    pub(crate) allow_hosts: Vec<String>,
     /// Who searches, if somebody does.
     pub(crate) search: Option<SearchSettings>,
     /// How code is kept in boxes.
@@ -107,6 +110,8 @@ pub(crate) struct SandboxChoice {
     pub(crate) runtime_flags: Vec<String>,
     /// Whether it may be one without a kernel of its own.
     pub(crate) allow_shared_kernel: bool,
+    /// What code in boxes may be granted to reach, at most.
+    pub(crate) egress: Terms,
 }
 
 /// A bound that was given, taken away, or not spoken of.
@@ -231,6 +236,10 @@ impl Config {
             tools: list(&options.tools, &lists.tools, "ERRAND_TOOLS", &file.tools),
             allow_addresses: list(&global.allow_address, &None, "ERRAND_ALLOW_ADDRESSES", &file.allow_addresses)
                 .unwrap_or_default(),
+            allow_hosts: match &options.allow_host[..] {
+                [] => lists.allow_hosts.clone().unwrap_or_default(),
+                given => given.to_vec(),
+            },
             tool_dirs: tool_dirs(options, &file, environment),
             secret_files: file.secrets.clone(),
             search: search(&file, environment),
@@ -386,7 +395,18 @@ fn sandbox(options: &RunOptions, file: &File, environment: &dyn Environment) -> 
         runtime: environment.path("ERRAND_SANDBOX_RUNTIME").or_else(|| filed.runtime.clone()),
         runtime_flags: filed.runtime_flags.clone(),
         allow_shared_kernel: filed.allow_shared_kernel,
+        egress: egress(filed.egress.clone(), variable("ERRAND_EGRESS_HOSTS"))?,
     })
+}
+
+/// What may be granted at most; hosts in the variable go before those of the file.
+fn egress(filed: file::Egress, variable: Option<String>) -> Result<Terms, Error> {
+    let given = variable.map(|text| text.split(',').map(|host| host.trim().to_owned()).collect());
+    let hosts: Vec<String> = given.or(filed.hosts).unwrap_or_default();
+    let secrets: Vec<String> = filed.secrets.iter().map(|(name, hosts)| format!("{name}={}", hosts.join(","))).collect();
+    let bytes = filed.mib.map_or(BYTES_DEFAULT, |mib| mib.saturating_mul(1 << 20));
+    Terms::parse(&hosts, bytes, &secrets)
+        .map_err(|error| Error::new(error.code(), format!("the settings of [sandbox.egress]: {error}")))
 }
 
 /// A tier as a person names it.

@@ -65,6 +65,7 @@ const USAGE: &[&str] = &[
     "config_invalid",
     "duration_invalid",
     "egress_grant_invalid",
+    "egress_not_allowed",
     "error_code_unknown",
     "file_missing",
     "file_name_unusable",

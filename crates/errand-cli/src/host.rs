@@ -160,8 +160,8 @@ impl Host {
         let lacking = tools.iter().filter(|tool| !self.driver.has_tools(std::slice::from_ref(tool)));
         let names: Vec<&str> = lacking.map(|tool| tool.definition.name.as_str()).take(10).collect();
         let message = format!(
-            "{} was begun with tools that these settings do not have, or have changed since: {}; give the --tool-dir that \
-             it was begun with, or begin a new run",
+            "{} was begun with tools that these settings do not have, have changed since, or grant less: {}; give the \
+             --tool-dir and the hosts of [sandbox.egress] that it was begun with, or begin a new run",
             log.run.id,
             names.join(", ")
         );

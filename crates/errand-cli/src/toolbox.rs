@@ -3,11 +3,13 @@
 use crate::config::{Config, Keys};
 use crate::error::Error;
 use errand_core::{InputFile, RunId, Snapshot, Tier, ToolSpec};
+use errand_egress::{AllowList, Reach, System};
 use errand_engine::ports::{Blobs, Tools};
 use errand_sandbox::{CancelToken, EngineConfig, Images, ImagesConfig, Inside, OciConfig};
 use errand_store_local::LocalBlobs;
 use errand_tools::{
-    AddedSettings, BoxSettings, ManifestError, Network, OnImage, Registry, SearchProvider, ToolBox, Workspaces,
+    AddedSettings, BoxSettings, ManifestError, Network, OnImage, Registry, SearchProvider, ToolBox, Ways, WaysSettings,
+    Workspaces,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ pub(crate) struct Toolbox {
     search: Option<SearchProvider>,
     /// The image of runs, and where it lies.
     image: Option<(Arc<Images>, String)>,
+    ways: Arc<Ways>,
 }
 
 impl Toolbox {
@@ -40,7 +43,8 @@ impl Toolbox {
         let registry = added_registry(config, &network).map_err(|error| added(&error))?;
         let search = config.search.clone().map(SearchProvider::new).transpose();
         let search = search.map_err(|error| Error::chain(error.code(), &error))?;
-        Ok(Self { registry: Arc::new(registry), workspaces: Arc::new(workspaces), network, search, image })
+        let ways = Arc::new(ways(config)?);
+        Ok(Self { registry: Arc::new(registry), workspaces: Arc::new(workspaces), network, search, image, ways })
     }
 
     /// Removes the scratch of all runs; their snapshots stay.
@@ -54,7 +58,7 @@ impl Toolbox {
     pub(crate) fn tools(&self) -> Arc<dyn Tools> {
         let network = Arc::clone(&self.network);
         let tools = ToolBox::new(Arc::clone(&self.registry), Arc::clone(&self.workspaces), network);
-        Arc::new(tools.searching(self.search.clone()))
+        Arc::new(tools.searching(self.search.clone()).reaching(Some(Arc::clone(&self.ways))))
     }
 
     /// The tools of a new run: those called `names`; all that do real work if none are named. Starts the servers that it
@@ -74,6 +78,16 @@ impl Toolbox {
         for spec in offered.iter_mut().filter(|spec| spec.source.is_none() && spec.definition.name == "python") {
             spec.definition.description.push_str(&format!(" Beside these it can import {packages}."));
         }
+    }
+
+    /// Grants the tools of a new run that run code what they are to reach, of what the settings allow.
+    pub(crate) fn grant(&self, tools: &mut [ToolSpec], hosts: &[String]) -> Result<(), Error> {
+        self.ways.grant(tools, hosts).map_err(|error| Error::chain(error.code(), &error))
+    }
+
+    /// Whether any of these tools could be granted something.
+    pub(crate) fn can_reach(tools: &[ToolSpec]) -> bool {
+        tools.iter().any(Ways::suits)
     }
 
     /// Probes the host, makes the image that runs see and kernels ahead, on a thread of its own. What it returns stops that
@@ -183,6 +197,18 @@ fn images(config: &Config) -> Option<Arc<Images>> {
     let how = ImagesConfig { search_path: config.search_path.clone(), ..ImagesConfig::default() };
     let images = Images::at(config.data.join("images"), how);
     images.map(Arc::new).inspect_err(|error| tracing::debug!(%error, "there are no images")).ok()
+}
+
+/// What code in boxes may reach.
+fn ways(config: &Config) -> Result<Ways, Error> {
+    let terms = config.sandbox.egress.clone();
+    Ok(Ways::new(WaysSettings { terms, reach: reach(config)?, vault: Arc::new(Keys::new(config)), tls: None }))
+}
+
+/// Which addresses a box may be connected to, by a name or as they are.
+pub(crate) fn reach(config: &Config) -> Result<Reach, Error> {
+    let allow = AllowList::parse(&config.allow_addresses).map_err(|error| Error::chain(error.code(), &error))?;
+    Ok(Reach::new(allow, Arc::new(System)))
 }
 
 /// The tools there are with these settings. Nothing is started.

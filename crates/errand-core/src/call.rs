@@ -86,6 +86,32 @@ pub struct Observation {
     /// The box that it ran in, if it ran in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<Confinement>,
+    /// What passed between its code and the world outside of the box, where it had a way out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Box<EgressUse>>,
+}
+
+/// What passed through the way out of a box during a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressUse {
+    /// Requests and tunnels that were let through.
+    pub allowed: u64,
+    /// Those that were refused.
+    pub refused: u64,
+    /// Bytes sent.
+    pub bytes_up: u64,
+    /// Bytes received.
+    pub bytes_down: u64,
+    /// Why the last of those that were refused were, each once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<String>,
+}
+
+impl EgressUse {
+    /// Bytes both ways.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_up.saturating_add(self.bytes_down)
+    }
 }
 
 /// How a box kept what ran in it.
@@ -136,7 +162,7 @@ impl Verdict {
 impl Observation {
     /// An observation that cost nothing and left the workspace alone.
     pub fn free(call: CallId, outcome: Outcome) -> Self {
-        Self { call, outcome, spent: Amount::ZERO, payer: None, sandbox_ms: 0, workspace: None, sandbox: None }
+        Self { call, outcome, spent: Amount::ZERO, payer: None, sandbox_ms: 0, workspace: None, sandbox: None, egress: None }
     }
 
     /// What `run` pays for it.

@@ -145,6 +145,22 @@ pub struct ToolSpec {
     /// The weakest tier of boxes that its code may run in. `None`: what the runner's settings say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_tier: Option<Tier>,
+    /// What its code may reach outside of its box. `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressGrant>,
+}
+
+/// What code may reach outside of its box, as it was granted when the run began: never more, whatever the settings become.
+/// Its words are those of whoever grants it; the core only keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressGrant {
+    /// The hosts, each as `HOST[:PORT]` with what it is limited to.
+    pub hosts: Vec<String>,
+    /// Bytes that may pass, both ways together, over the whole run.
+    pub bytes_max: u64,
+    /// Secrets by name, each as `NAME=HOST,…`: the code sees placeholders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
 }
 
 impl ToolSpec {

@@ -242,6 +242,9 @@ pub struct Totals {
     pub active_ms: u64,
     /// Time in sandboxes, in milliseconds.
     pub sandbox_ms: u64,
+    /// Bytes that passed between code in boxes and the world outside.
+    #[serde(default, skip_serializing_if = "crate::is_default")]
+    pub egress_bytes: u64,
 }
 
 impl Totals {

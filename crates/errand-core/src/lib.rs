@@ -34,8 +34,10 @@ mod tests;
 
 pub use asked::{Asked, Memo};
 pub use books::{Bill, ClaimDecision};
-pub use call::{CallState, Confinement, Observation, Outcome, PendingCall, Snapshot, Strength, Verdict};
-pub use config::{Approval, AssistantRef, Class, Executor, ModelChoice, OutputSchema, RunConfig, Tier, ToolSpec};
+pub use call::{CallState, Confinement, EgressUse, Observation, Outcome, PendingCall, Snapshot, Strength, Verdict};
+pub use config::{
+    Approval, AssistantRef, Class, EgressGrant, Executor, ModelChoice, OutputSchema, RunConfig, Tier, ToolSpec,
+};
 pub use effect::Effect;
 pub use event::{
     BudgetExceeded, BudgetRaised, Cancelled, Compacted, Decided, Decision, Event, Failed, Fault, Forked, History, InputFile,

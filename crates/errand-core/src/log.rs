@@ -214,6 +214,16 @@ impl RunLog {
         beside.max().max(self.run.head.workspace)
     }
 
+    /// Bytes that passed between code of the run and the world outside, as far as is known, in the log or beside it.
+    pub fn egress_bytes(&self) -> u64 {
+        let waits = |call: CallId| self.run.head.due.calls().iter().any(|one| one.id == call && !one.state.is_over());
+        let beside = self.items.values().filter_map(|item| match &item.body {
+            ItemBody::Result { observation } if waits(observation.call) => observation.egress.as_ref(),
+            _ => None,
+        });
+        beside.fold(self.run.head.totals.egress_bytes, |sum, passed| sum.saturating_add(passed.bytes()))
+    }
+
     /// The final answer, once the run is done.
     pub fn answer(&self) -> Option<&str> {
         match &self.last().event {

@@ -256,6 +256,8 @@ impl Run {
     pub(crate) fn note_observation(&self, head: &mut Head, observation: &Observation, tool: &str) {
         head.totals.spent += observation.cost_for(self.id);
         head.totals.sandbox_ms = head.totals.sandbox_ms.saturating_add(observation.sandbox_ms);
+        let passed = observation.egress.as_ref().map_or(0, |passed| passed.bytes());
+        head.totals.egress_bytes = head.totals.egress_bytes.saturating_add(passed);
         head.workspace = head.workspace.max(observation.workspace);
         if matches!(observation.outcome, Outcome::Ok { .. })
             && let Some(spec) = self.config.tool(tool)

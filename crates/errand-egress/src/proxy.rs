@@ -158,6 +158,12 @@ impl Egress {
     pub fn usage(&self) -> Usage {
         self.state.usage()
     }
+
+    /// Puts another grant in place of the one it was made with. Connections that were made under that one end. The bytes
+    /// that may pass, and those that passed, stay as they are.
+    pub fn replace(&self, grant: Grant) {
+        self.state.replace(grant);
+    }
 }
 
 /// A door that is attended to until this is dropped.
@@ -225,10 +231,12 @@ async fn attend(listener: tokio::net::TcpListener, state: Arc<State>) {
 async fn connection(stream: TcpStream, state: Arc<State>, _permit: Permit) {
     let pulse = Arc::new(Pulse::new());
     let idle = state.common.times.idle;
-    let left = state.grant.time_left().unwrap_or(Duration::MAX);
+    let mut changes = state.changes();
+    let left = state.grant().time_left().unwrap_or(Duration::MAX);
     tokio::select! {
         () = converse(stream, Arc::clone(&state), Arc::clone(&pulse)) => {}
         () = silence(&pulse, idle) => tracing::info!(session = state.session, "egress connection was silent for too long"),
+        _ = changes.changed() => tracing::info!(session = state.session, "egress connection ended as its grant was replaced"),
         () = tokio::time::sleep(left) => tracing::info!(session = state.session, "egress connection ended with the grant"),
     }
 }

@@ -24,6 +24,8 @@ pub(crate) enum Refusal {
     MethodsHidden(Target),
     #[error("{0} is not connected to: {1}; whoever runs this can allow it with the setting allow_addresses")]
     Address(Target, &'static str),
+    #[error("{0} is not connected to: its address is one of those that this session was denied")]
+    Denied(Target),
     #[error("the Host header does not agree with {0}: send one Host header that names the same host and port")]
     HostDisagrees(Target),
     #[error("the server name in the TLS handshake is not that of {0}: ask for the tunnel by the name that TLS will use")]
@@ -55,6 +57,7 @@ impl Refusal {
             | Refusal::MethodNotGranted(..)
             | Refusal::MethodsHidden(_)
             | Refusal::Address(..)
+            | Refusal::Denied(_)
             | Refusal::HostDisagrees(_)
             | Refusal::NameDisagrees(_)
             | Refusal::NoTls(_) => "egress_denied",

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use hyper::header::{HeaderMap, HeaderValue};
 use memchr::memmem;
 
-use crate::grant::Pattern;
+use crate::host::Pattern;
 use crate::target::Place;
 
 /// Shortest secret: a shorter one would be found in texts by chance.

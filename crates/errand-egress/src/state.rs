@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::budget::{Budget, Pace};
@@ -44,12 +44,30 @@ pub struct Usage {
     pub last_refusals: Vec<(String, String)>,
 }
 
+impl Usage {
+    /// What came after `before`.
+    #[must_use]
+    pub fn since(&self, before: &Usage) -> Usage {
+        let refused = self.refused.saturating_sub(before.refused);
+        let new = usize::try_from(refused).unwrap_or(usize::MAX).min(self.last_refusals.len());
+        Usage {
+            allowed: self.allowed.saturating_sub(before.allowed),
+            refused,
+            bytes_up: self.bytes_up.saturating_sub(before.bytes_up),
+            bytes_down: self.bytes_down.saturating_sub(before.bytes_down),
+            last_refusals: self.last_refusals[self.last_refusals.len() - new..].to_vec(),
+        }
+    }
+}
+
 /// A session, as its connections see it.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) session: String,
     pub(crate) common: Arc<Common>,
-    pub(crate) grant: Grant,
+    grant: Mutex<Arc<Grant>>,
+    /// Tells connections that the grant is another.
+    changed: watch::Sender<()>,
     pub(crate) secrets: Vec<Secret>,
     pub(crate) budget: Arc<Budget>,
     connections: Arc<Semaphore>,
@@ -74,7 +92,8 @@ impl State {
             budget: Arc::new(Budget::new(grant.bytes_max)),
             connections: Arc::new(Semaphore::new(common.connections_each)),
             common,
-            grant,
+            grant: Mutex::new(Arc::new(grant)),
+            changed: watch::Sender::new(()),
             secrets,
             lookups: Semaphore::new(LOOKUPS_MAX),
             pace: Mutex::new(Pace::new(Instant::now())),
@@ -96,12 +115,28 @@ impl State {
         Some(Permit { _session: session, _all: all })
     }
 
+    pub(crate) fn grant(&self) -> Arc<Grant> {
+        Arc::clone(&lock(&self.grant))
+    }
+
+    /// Puts another grant in place of this one; its bytes are not looked at. Connections made by the one before end.
+    pub(crate) fn replace(&self, grant: Grant) {
+        *lock(&self.grant) = Arc::new(grant);
+        self.changed.send_replace(());
+    }
+
+    /// To be asked for before anything is decided, so that no change is missed.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
     /// Whether a wish may be fulfilled now; tells whether a tunnel may carry anything.
     pub(crate) fn decide(&self, target: &Target, wish: Wish<'_>) -> Result<bool, Refusal> {
-        if self.grant.time_left().is_some_and(|left| left.is_zero()) {
+        let grant = self.grant();
+        if grant.time_left().is_some_and(|left| left.is_zero()) {
             return Err(Refusal::TimeOver);
         }
-        let plain = self.grant.decide(target, wish)?;
+        let plain = grant.decide(target, wish)?;
         if self.budget.is_used_up() {
             return Err(Refusal::BudgetUsed);
         }
@@ -122,6 +157,11 @@ impl State {
             Unreachable::Refused(kind) => Refusal::Address(target.clone(), kind),
             Unreachable::NotFound(problem) => Refusal::NotFound(target.clone(), problem),
         })?;
+        let (grant, found) = (self.grant(), good.len());
+        let good: Vec<SocketAddr> = good.into_iter().filter(|address| !grant.denies(address.ip())).collect();
+        if good.is_empty() && found > 0 {
+            return Err(Refusal::Denied(target.clone()));
+        }
         let mut problem = "it took too long".to_owned();
         for address in good.into_iter().take(TRIES_MAX) {
             match timeout(self.common.times.connect, TcpStream::connect(address)).await {

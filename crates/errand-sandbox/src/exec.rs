@@ -1,7 +1,9 @@
 //! One call into a box: what to run, how it ended, and the handle that stops it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::door::WayOut;
 use crate::limits::Limits;
 
 /// Where the code given to [`Exec::python`] and its like lies in the box; read-only.
@@ -54,6 +56,8 @@ pub struct Exec {
     pub profile: Profile,
     /// The box has no way out, whatever its session was granted.
     pub is_sealed: bool,
+    /// A way out of this box alone, in place of its session's.
+    pub way_out: Option<Arc<dyn WayOut>>,
     /// Live output.
     pub on_output: Option<OnOutput>,
     /// Stops the call from another thread.
@@ -72,6 +76,7 @@ impl Exec {
             files: Vec::new(),
             profile: Profile::Code,
             is_sealed: false,
+            way_out: None,
             on_output: None,
             cancel: None,
         }

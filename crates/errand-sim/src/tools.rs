@@ -26,6 +26,7 @@ pub(crate) fn specs() -> Vec<ToolSpec> {
         taint_out: Vec::new(),
         source: None,
         min_tier: None,
+        egress: None,
     })
     .to_vec()
 }

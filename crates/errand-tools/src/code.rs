@@ -1,6 +1,7 @@
 //! The tools `python`, `node` and `shell`: programs in a box over the workspace.
 
 use crate::text;
+use crate::ways;
 use crate::workspace::{Chosen, Desk, Error, OWN_FOLDER};
 use errand_core::{Confinement, Outcome, Strength};
 use errand_engine::ports::ToolReply;
@@ -143,10 +144,16 @@ impl Program {
 
     /// Runs it in a box and keeps what it leaves in the workspace.
     pub(crate) fn run(self, desk: &mut Desk<'_>, bounds: Bounds) -> ToolReply {
-        match self.attempt(desk, bounds) {
+        let reply = match self.attempt(desk, bounds) {
             Ok(reply) => reply,
+            // Nothing was begun, so nobody has to ask what came of it.
+            Err(error @ Error::NoTimeLeft) if desk.way_out().is_some() => {
+                ToolReply::free(Outcome::error("not_sent", error.chain()))
+            }
             Err(error) => ToolReply::free(Outcome::error(error.code(), error.chain())),
-        }
+        };
+        // Also where the call failed: what passed has passed.
+        ToolReply { egress: desk.used().map(Box::new), ..reply }
     }
 
     fn attempt(self, desk: &mut Desk<'_>, bounds: Bounds) -> Result<ToolReply, Error> {
@@ -173,9 +180,19 @@ impl Program {
             }
             (what, chosen) => in_box(desk, chosen.isolation(), what.into_exec(), wall, room)?,
         };
+        let told = with_way_out(told, desk);
         let kept = desk.keep();
         Ok(ToolReply { sandbox: Some(sandbox), ..reply(told, kept, bounds.observation_bytes) })
     }
+}
+
+/// The same with what passed through the way out, if it had one. What ran out of time is no riddle then: it ran until then, and
+/// is not begun again.
+fn with_way_out(told: Told, desk: &mut Desk<'_>) -> Told {
+    let Some(used) = desk.passed() else { return told };
+    let (status, rest) = told.text.split_once('\n').unwrap_or((&told.text, ""));
+    let text = format!("{status}\n{}{rest}", ways::shown(&used));
+    Told { text, code: told.code.map(|code| if code == "timed_out" { "ran_out_of_time" } else { code }), ..told }
 }
 
 /// A box sees the programs of this host; without the one it takes there is nothing to begin.
@@ -266,6 +283,7 @@ fn in_box(desk: &mut Desk<'_>, tier: &dyn Isolation, mut exec: Exec, wall: Durat
     exec.limits.wall = wall;
     exec.limits.output_bytes = room.stream as u64;
     exec.cancel = Some(desk.cancel.clone());
+    exec.way_out = desk.way_out();
     let done = tier.run(desk.session(), exec)?;
     let (code, status) = ending(&done);
     let note = own_box(tier.report().tier);

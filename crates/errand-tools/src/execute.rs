@@ -3,9 +3,10 @@
 use crate::arguments::Refused;
 use crate::code::Bounds;
 use crate::net::Network;
+use crate::ways::Ways;
 use crate::web::fetch::Pages;
 use crate::web::search::SearchProvider;
-use crate::workspace::{Desk, Error, Turn, Wanted, Workspaces};
+use crate::workspace::{Desk, Error, Turn, Wanted, WayWanted, Workspaces};
 use async_trait::async_trait;
 use errand_core::{Class, Outcome, Timestamp};
 use errand_engine::ports::{ToolJob, ToolReply};
@@ -21,6 +22,8 @@ pub(crate) struct Services {
     pub(crate) network: Arc<Network>,
     /// Pages that are being read in parts.
     pub(crate) pages: Arc<Pages>,
+    /// What code may reach, if anything.
+    pub(crate) ways: Option<Arc<Ways>>,
     /// Who searches, if somebody does.
     pub(crate) search: Option<SearchProvider>,
 }
@@ -78,7 +81,12 @@ impl Work<'_> {
         let least = self.bounds().least;
         let wanted = wanted.map(|language| Wanted { language, least });
         let job = &self.job;
-        let turn = Turn { run: job.run, key: job.call.idempotency_key(), workspace: job.workspace, wanted };
+        let way = job.spec.egress.as_ref().map(|grant| WayWanted {
+            ways: self.services.ways.clone(),
+            grant: grant.clone(),
+            used: job.egress_bytes,
+        });
+        let turn = Turn { run: job.run, key: job.call.idempotency_key(), workspace: job.workspace, wanted, way };
         self.services.workspaces.carry_out(turn, work).await.unwrap_or_else(|error| failed(&error))
     }
 }

@@ -10,6 +10,7 @@
 //! - `office`: `document` and `data`, whose programs run in a box with an image.
 //! - [`Workspaces`]: a folder per run while it is at work here, snapshots in the blobs, files in
 //!   ([`Workspaces::import`]) and out ([`files_made`], [`fetch_file`], [`fetch_all`]).
+//! - [`Ways`]: what code in boxes may reach, where a run is granted anything.
 //! - [`Network`]: the guarded way out, shared by all tools that speak HTTP.
 //!
 //! Absent on purpose: any way to run code outside of a box, any connection but the [`Network`]'s, settings. Tools that
@@ -36,6 +37,7 @@ mod secret;
 mod text;
 mod time;
 mod toolbox;
+mod ways;
 mod web;
 mod workspace;
 
@@ -48,6 +50,7 @@ pub use net::{AllowError, Network};
 pub use registry::{Listed, Registry};
 pub use secret::{Missing, Secret, Vault};
 pub use toolbox::ToolBox;
+pub use ways::{WayError, Ways, WaysSettings};
 pub use web::search::{SearchError, SearchProvider, SearchSettings};
 pub use workspace::{
     BoxSettings, Error as WorkspaceError, FILES_MAX, Fetched, FileMade, IMPORT_BYTES_MAX, OnImage, PartLink, Room,

@@ -74,6 +74,7 @@ impl Manifest {
             taint_out: self.taint_out.clone(),
             source: None,
             min_tier: self.min_tier,
+            egress: None,
         }
     }
 }

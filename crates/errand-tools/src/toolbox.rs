@@ -6,6 +6,7 @@ use crate::execute::{Services, Work};
 use crate::net::Network;
 use crate::registry::{Registry, Tool};
 use crate::text;
+use crate::ways::Ways;
 use crate::web::search::SearchProvider;
 use crate::workspace::Workspaces;
 use async_trait::async_trait;
@@ -24,7 +25,7 @@ pub struct ToolBox {
 impl ToolBox {
     /// From the tools there are, the place for the runs' files, and the way out to the network.
     pub fn new(registry: Arc<Registry>, workspaces: Arc<Workspaces>, network: Arc<Network>) -> Self {
-        let services = Services { workspaces, network, pages: Arc::default(), search: None };
+        let services = Services { workspaces, network, pages: Arc::default(), ways: None, search: None };
         Self { registry, services, cache: Cache::default() }
     }
 
@@ -33,9 +34,17 @@ impl ToolBox {
         Self { services: Services { search, ..self.services }, ..self }
     }
 
-    /// The outcome without any secret that a tool was given.
+    /// With what code in boxes may reach.
+    pub fn reaching(self, ways: Option<Arc<Ways>>) -> Self {
+        Self { services: Services { ways, ..self.services }, ..self }
+    }
+
+    /// The outcome without any secret that a tool, or its box's way out, was given.
     fn masked(&self, outcome: Outcome) -> Outcome {
-        let mask = |text| self.registry.masks.mask(text);
+        let mask = |text| match &self.services.ways {
+            Some(ways) => ways.masked(self.registry.masks.mask(text)),
+            None => self.registry.masks.mask(text),
+        };
         match outcome {
             Outcome::Ok { text } => Outcome::Ok { text: mask(text) },
             Outcome::Error { code, text } => Outcome::Error { code, text: mask(text) },
@@ -54,13 +63,17 @@ impl Tools for ToolBox {
             tool.executor.check(&spec.definition.name, &arguments, now)
         });
         match checked {
-            Ok(checked) => Verdict::Accepted { until: checked.until, share: None, class: checked.class },
+            Ok(checked) => Verdict::Accepted { until: checked.until, share: None, class: class(spec, checked.class) },
             Err(refused) => Verdict::Refused { code: refused.code().to_owned(), error: refused.to_string() },
         }
     }
 
     fn serves(&self, specs: &[ToolSpec]) -> bool {
-        self.registry.serves(specs)
+        let reaches = |spec: &ToolSpec| match &self.services.ways {
+            Some(ways) => ways.serves(spec),
+            None => spec.egress.is_none(),
+        };
+        self.registry.serves(specs) && specs.iter().all(reaches)
     }
 
     fn check_answer(&self, schema: &str, answer: &str) -> Result<(), String> {
@@ -88,7 +101,7 @@ impl Tools for ToolBox {
             return ToolReply::free(bounded(Outcome::Ok { text }, bytes_max));
         }
         let reply = tool.executor.run(Work { job, arguments, services: &self.services }).await;
-        let outcome = if tool.is_added() { self.masked(reply.outcome) } else { reply.outcome };
+        let outcome = if tool.is_added() || job.spec.egress.is_some() { self.masked(reply.outcome) } else { reply.outcome };
         // One that left something in a workspace, or was paid for, is more than its text.
         if let (Some((key, _)), Outcome::Ok { text }, None) = (keep, &outcome, &reply.workspace)
             && reply.spent == Amount::ZERO
@@ -103,6 +116,11 @@ impl Tools for ToolBox {
             tracing::warn!(%run, error = %error.chain(), "the workspace of a run could not be removed");
         }
     }
+}
+
+/// What repeating a call would do: with a way out it may be anything, whatever its arguments look like.
+fn class(spec: &ToolSpec, checked: Option<Class>) -> Option<Class> {
+    if spec.egress.is_some() { Some(Class::Effectful) } else { checked }
 }
 
 /// Under what and for how long the result of this call may be kept: only that of a pure one.

@@ -216,8 +216,17 @@ fn tool(text: &str) -> Result<ToolLine, String> {
     let parameters = json!({ "type": "object", "properties": properties, "required": required }).to_string();
     let definition = ToolDefinition { name: name.to_owned(), description: format!("the tool {name}"), parameters };
     let answers = outcomes.split(" ; ").filter(|text| !text.is_empty()).map(answer).collect::<Result<_, _>>()?;
-    let spec =
-        ToolSpec { definition, class, executor, approval, timeout_ms, taint_out: Vec::new(), source: None, min_tier: None };
+    let spec = ToolSpec {
+        definition,
+        class,
+        executor,
+        approval,
+        timeout_ms,
+        taint_out: Vec::new(),
+        source: None,
+        min_tier: None,
+        egress: None,
+    };
     Ok(ToolLine { spec, answers })
 }
 

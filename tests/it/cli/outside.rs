@@ -138,6 +138,7 @@ fn effectful(user: &User) -> String {
         taint_out: Vec::new(),
         source: None,
         min_tier: None,
+        egress: None,
     };
     let run = RunId::new(SystemWorld.now(), 7);
     super::folder::begin(user, run, SystemWorld.now(), "scripted/effectful", vec![spec]);

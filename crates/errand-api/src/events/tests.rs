@@ -17,6 +17,7 @@ fn tool(name: &str, executor: Executor, approval: Approval) -> ToolSpec {
         taint_out: Vec::new(),
         source: None,
         min_tier: None,
+        egress: None,
     }
 }
 

@@ -104,6 +104,7 @@ fn function(mut fields: Fields) -> Result<(Wanted, Value), Failure> {
         taint_out: Vec::new(),
         source: None,
         min_tier: None,
+        egress: None,
     };
     Ok((Wanted::Function(Box::new(spec)), shown))
 }

@@ -69,6 +69,7 @@ pub(crate) fn under(options: &RunOptions, assistant: &Assistant) -> RunOptions {
         summarizers: assistant.summarizers.clone(),
         tools: assistant.tools.clone(),
         approve: assistant.approve.clone(),
+        allow_hosts: assistant.allow_hosts.clone(),
     };
     let budget = &assistant.budget;
     RunOptions {

@@ -85,6 +85,7 @@ pub(crate) async fn run_config(
     if config.sandbox.image.is_some() && tools.iter().any(|tool| CODE.contains(&&*tool.definition.name)) {
         host.tools.begin_image();
     }
+    host.tools.grant(&mut tools, &config.allow_hosts)?;
     pinned(config, &*host.models, model, tools, assistant)
 }
 

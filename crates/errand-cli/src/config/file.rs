@@ -71,6 +71,16 @@ pub(super) struct Sandbox {
     pub(super) runtime: Option<PathBuf>,
     pub(super) runtime_flags: Vec<String>,
     pub(super) allow_shared_kernel: bool,
+    pub(super) egress: Egress,
+}
+
+/// What code in boxes may be granted to reach, at most.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Egress {
+    pub(super) hosts: Option<Vec<String>>,
+    pub(super) mib: Option<u64>,
+    pub(super) secrets: BTreeMap<String, Vec<String>>,
 }
 
 /// US dollars per million tokens.

@@ -38,6 +38,7 @@ pub(super) fn tools() -> Vec<ToolSpec> {
         taint_out: vec![format!("from_{name}")],
         source: None,
         min_tier: None,
+        egress: None,
     };
     kinds.into_iter().map(tool).collect()
 }

@@ -122,6 +122,7 @@ impl Driver {
             observation_bytes: log.run.config.limits.observation_bytes,
             has_called_before: log.has_called_before(call),
             min_tier: spec.min_tier.max(log.run.config.min_tier),
+            egress_bytes: log.egress_bytes(),
             now: self.world.now(),
         };
         self.watch.calling(run, call);

@@ -107,6 +107,7 @@ impl Driver {
                 observation_bytes: log.run.config.limits.observation_bytes,
                 has_called_before: log.has_called_before(id),
                 min_tier: spec.min_tier.max(log.run.config.min_tier),
+                egress_bytes: log.egress_bytes(),
                 now: self.world.now(),
             };
             let timeout_ms = job.timeout_ms;
@@ -127,6 +128,7 @@ impl Driver {
                 sandbox_ms: reply.sandbox_ms,
                 workspace: reply.workspace,
                 sandbox: reply.sandbox,
+                egress: reply.egress,
             },
             Either::Right(_) => {
                 let text = format!("the call did not end within {timeout} ms and was stopped");

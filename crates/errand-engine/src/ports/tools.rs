@@ -1,6 +1,8 @@
 use super::PortError;
 use async_trait::async_trait;
-use errand_core::{Amount, Call, Confinement, Outcome, RunId, Snapshot, TenantId, Tier, Timestamp, ToolSpec, Verdict};
+use errand_core::{
+    Amount, Call, Confinement, EgressUse, Outcome, RunId, Snapshot, TenantId, Tier, Timestamp, ToolSpec, Verdict,
+};
 
 /// Tools: what they take, and carrying them out.
 #[async_trait]
@@ -68,6 +70,8 @@ pub struct ToolJob<'a> {
     pub has_called_before: bool,
     /// The weakest tier of boxes that code of the call may run in, as the run and its tool say. A runner may ask for more.
     pub min_tier: Option<Tier>,
+    /// Bytes that passed already between code of the run and the world outside: they are off what its tools are granted.
+    pub egress_bytes: u64,
     /// Time now.
     pub now: Timestamp,
 }
@@ -85,11 +89,13 @@ pub struct ToolReply {
     pub workspace: Option<Snapshot>,
     /// The box that it ran in, if it ran in one.
     pub sandbox: Option<Confinement>,
+    /// What passed through the way out of that box, if it had one.
+    pub egress: Option<Box<EgressUse>>,
 }
 
 impl ToolReply {
     /// A reply that cost nothing and left the workspace alone.
     pub fn free(outcome: Outcome) -> Self {
-        Self { outcome, spent: Amount::ZERO, sandbox_ms: 0, workspace: None, sandbox: None }
+        Self { outcome, spent: Amount::ZERO, sandbox_ms: 0, workspace: None, sandbox: None, egress: None }
     }
 }

@@ -17,8 +17,9 @@ use super::turn::Turn;
 use super::verify;
 use super::watch::{Usage, Watch};
 use super::zygote::Zygote;
+use crate::door::WayOut;
 use crate::error::{Error, Result};
-use crate::exec::{CancelToken, Exit, OnOutput, Output, Stream};
+use crate::exec::{CancelToken, Exec, Exit, OnOutput, Output, Stream};
 use crate::kernel::wire::{self, Reply};
 use crate::kernel::{Cell, CellEnd, CellOutcome, Language};
 use crate::limits::Limits;
@@ -65,6 +66,21 @@ impl Engine {
         self.kernel_by(self.spawner()?, session, language, limits)
     }
 
+    /// The same, with a way out of its box alone, in place of its session's.
+    ///
+    /// # Errors
+    /// As [`Engine::kernel`].
+    pub fn kernel_with_way_out(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        language: Language,
+        limits: &Limits,
+        way_out: Arc<dyn WayOut>,
+    ) -> Result<Kernel> {
+        let exec = Exec { way_out: Some(way_out), ..language.driver(limits) };
+        self.kernel_in(self.spawner()?, session, language, limits, exec)
+    }
+
     /// Like [`Engine::kernel`], by a thread of the caller's.
     pub(crate) fn kernel_by(
         self: &Arc<Self>,
@@ -73,13 +89,24 @@ impl Engine {
         language: Language,
         limits: &Limits,
     ) -> Result<Kernel> {
+        self.kernel_in(spawner, session, language, limits, language.driver(limits))
+    }
+
+    fn kernel_in(
+        self: &Arc<Self>,
+        spawner: &Arc<Spawner>,
+        session: &Arc<Session>,
+        language: Language,
+        limits: &Limits,
+        exec: Exec,
+    ) -> Result<Kernel> {
         has_room(session, limits)?;
         let (engine, its) = (Arc::clone(self), Arc::clone(session));
-        let exec = language.driver(limits);
         let started = spawner.run(move || -> Result<(Running, OwnedFd)> {
             let (wires, channel) = Wires::with_channel()?;
             let program = engine.program(&its, &exec);
             let mut plan = engine.plan(&its, &exec.files, &exec.cwd, &exec.limits, program)?;
+            plan.way_out = exec.way_out_in(&its);
             wires.plug_into(&mut plan);
             Ok((launch(&mut plan, wires, &engine.groups, &exec.limits, its.host_ids())?, channel))
         });

@@ -63,6 +63,7 @@ impl Engine {
         let started = spawner.run(move || -> Result<Running> {
             let wires = Wires::with_stdin(stdin)?;
             let mut plan = engine.plan(&its, &exec.files, &exec.cwd, &exec.limits, engine.program(&its, &exec))?;
+            plan.way_out = exec.way_out_in(&its);
             show(&mut plan, &program)?;
             wires.plug_into(&mut plan);
             launch(&mut plan, wires, &engine.groups, &exec.limits, its.host_ids())

@@ -1,6 +1,7 @@
 //! One call from beginning to end.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,6 +15,7 @@ use super::sink::Sink;
 use super::view::{c_string, tmpfs_options};
 use super::watch::{Usage, Watch};
 use super::{Engine, launch as launching, sys};
+use crate::door::{DOOR, WayOut};
 use crate::error::{Error, Result};
 use crate::exec::{CancelToken, Exec, ExecOutcome, Exit, OnOutput, Profile, Stream, WORKSPACE_DIR};
 use crate::image::{IMAGE_DIR, Image};
@@ -50,7 +52,7 @@ impl Engine {
 
     /// In a box that was made ahead, if there is one and the call fits in; with namespaces to be held on to while it ends.
     fn run_ahead(&self, session: &Session, exec: &Exec) -> Option<(Running, Vec<OwnedFd>)> {
-        let is_plain = (!session.has_way_out() || exec.is_sealed)
+        let is_plain = exec.way_out_in(session).is_none()
             && session.image().is_none()
             && session.lacks_image().is_none()
             && exec.profile == Profile::Code;
@@ -75,7 +77,7 @@ impl Engine {
         let program = self.program(session, exec);
         let mut plan = self.plan(session, &exec.files, &exec.cwd, &exec.limits, program)?;
         plan.filters = self.filters(exec.profile)?;
-        plan.way_out = plan.way_out.filter(|_| !exec.is_sealed);
+        plan.way_out = exec.way_out_in(session);
         wires.plug_into(&mut plan);
         launch(&mut plan, wires, &self.groups, &exec.limits, session.host_ids())
     }
@@ -125,8 +127,7 @@ impl Engine {
 
     /// A clean environment; the caller's variables win.
     pub(crate) fn environment(&self, session: &Session, exec: &Exec) -> Vec<(String, String)> {
-        let way_out = if exec.is_sealed { Vec::new() } else { session.way_out_environment() };
-        self.environment_of(session.image().is_some(), way_out, exec)
+        self.environment_of(session.image().is_some(), exec.way_out_environment(session), exec)
     }
 
     pub(super) fn environment_of(&self, has_image: bool, more: Vec<(String, String)>, exec: &Exec) -> Vec<(String, String)> {
@@ -222,10 +223,10 @@ pub(super) fn workspace_tree(session: &Session) -> Result<Tree> {
 
 /// A call under way.
 pub(crate) struct Call<'a> {
+    had_way_out: bool,
     session: &'a Session,
     limits: &'a Limits,
     cancel: Option<&'a CancelToken>,
-    has_way_out: bool,
     running: Running,
     begun: Instant,
     on_output: Option<OnOutput>,
@@ -251,10 +252,10 @@ impl<'a> Call<'a> {
         let limits = &exec.limits;
         let sink = |stream| Sink::new(session, stream, limits.output_bytes, limits.output_file_bytes);
         Call {
+            had_way_out: exec.way_out_in(session).is_some(),
             session,
             limits,
             cancel: exec.cancel.as_ref(),
-            has_way_out: session.has_way_out() && !exec.is_sealed,
             begun,
             on_output,
             sinks: [sink(Stream::Stdout), sink(Stream::Stderr)],
@@ -413,9 +414,21 @@ impl<'a> Call<'a> {
             oom_kills,
             workspace_bytes: usage.bytes,
             workspace_files: usage.files,
-            had_way_out: self.has_way_out,
+            had_way_out: self.had_way_out,
         };
         Ok((outcome, group))
+    }
+}
+
+impl Exec {
+    /// What leads out of its box.
+    pub(crate) fn way_out_in(&self, session: &Session) -> Option<Arc<dyn WayOut>> {
+        self.way_out.as_ref().or(session.way_out()).filter(|_| !self.is_sealed).cloned()
+    }
+
+    /// Variables that tell of it.
+    pub(crate) fn way_out_environment(&self, session: &Session) -> Vec<(String, String)> {
+        self.way_out_in(session).map(|way_out| way_out.environment(DOOR)).unwrap_or_default()
     }
 }
 

@@ -144,7 +144,7 @@ impl OciEngine {
         if exec.profile != Profile::Code {
             return Err(Error::ExecRefused { reason: "the profile of browsers is one of tier t1: run it there".into() });
         }
-        if session.has_way_out() && !exec.is_sealed && !self.can_have_way_out() {
+        if exec.way_out_in(session).is_some() && !self.can_have_way_out() {
             return Err(Error::EgressUnavailable { tier: Tier::T2, reason: NO_WAY_OUT });
         }
         let on_output = exec.on_output.take();
@@ -169,7 +169,7 @@ impl OciEngine {
         let wires = Wires::new(Some(exec.stdin.as_deref().unwrap_or(&[])))?;
         let (run, stop) = self.programs();
         let mut view = self.host.plan(session, &exec.files, "", &exec.limits, run)?;
-        view.way_out = view.way_out.filter(|_| !exec.is_sealed);
+        view.way_out = exec.way_out_in(session);
         let mut plan = self.plan(view, session.host_ids(), job)?;
         plan.stop = Some(stop);
         wires.plug_into(&mut plan);

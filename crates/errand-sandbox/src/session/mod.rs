@@ -21,7 +21,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, mkdi
 use rustix::io::Errno;
 
 use crate::config::{SessionOptions, VolumeSize};
-use crate::door::{DOOR, WayOut};
+use crate::door::WayOut;
 use crate::engine::Kernel;
 use crate::engine::volume::{self, Volume};
 use crate::error::{Error, Result};
@@ -342,11 +342,6 @@ impl Session {
 
     pub(crate) fn way_out(&self) -> Option<&Arc<dyn WayOut>> {
         self.way_out.as_ref()
-    }
-
-    /// Variables that tell of the way out.
-    pub(crate) fn way_out_environment(&self) -> Vec<(String, String)> {
-        self.way_out.as_ref().map(|way_out| way_out.environment(DOOR)).unwrap_or_default()
     }
 
     /// What was kept with [`Session::keep_grant`], also by a process before this one.

@@ -34,6 +34,9 @@ fn code_of(exec: &mut Exec) -> Result<Vec<u8>> {
     if exec.argv != plain.argv {
         return refuse("another program");
     }
+    if exec.way_out.is_some() {
+        return refuse("a way out");
+    }
     if exec.stdin.as_ref().is_some_and(|input| !input.is_empty()) {
         return refuse("an input");
     }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use errand_sandbox::{Exec, ExecOutcome, OpenDoor, Session, Sessions, WayOut};
+use errand_sandbox::{Cell, Exec, ExecOutcome, Language, Limits, OpenDoor, Session, Sessions, WayOut};
 
 use crate::world;
 
@@ -93,6 +93,36 @@ fn a_box_of_either_tier_reaches_its_door_and_nothing_else() {
                 assert_eq!(greeter.opened.load(Ordering::SeqCst), 0);
                 println!("skipped: {error}");
             }
+        }
+    }
+}
+
+/// A session without one has calls and kernels with one, and others beside them without.
+#[test]
+fn a_call_and_a_kernel_have_a_way_out_of_their_own() {
+    let Some(world) = world() else { return };
+    let greeter = Arc::new(Greeter::default());
+    let way_out = || Arc::clone(&greeter) as Arc<dyn WayOut>;
+    let root = tempfile::tempdir().unwrap();
+    let session = Arc::new(Sessions::at(root.path().join("sessions")).unwrap().create("test").unwrap());
+    let knock = "echo [$DOOR]; exec 3<>$DOOR && cat <&3";
+    let outcome = world.engine.run(&session, Exec { way_out: Some(way_out()), ..Exec::shell(knock) }).unwrap();
+    assert_eq!(outcome.stdout.text(), "[/dev/tcp/127.0.0.1/3128]\nfrom outside\n", "{}", outcome.stderr.text());
+    assert!(outcome.had_way_out && !session.has_way_out());
+    let bare = "(exec 3<>/dev/tcp/127.0.0.1/3128) 2>/dev/null; echo $? [$DOOR]";
+    let outcome = world.engine.run(&session, Exec::shell(bare)).unwrap();
+    assert_eq!((outcome.stdout.text().as_str(), outcome.had_way_out), ("1 []\n", false));
+    let limits = Limits::default();
+    let open = world.engine.kernel_with_way_out(&session, Language::Shell, &limits, way_out());
+    let said = open.unwrap().run(Cell::new(knock)).unwrap().stdout.text();
+    assert!(said.ends_with("from outside\n"), "{said}");
+    let said = world.engine.kernel(&session, Language::Shell, &limits).unwrap().run(Cell::new(bare)).unwrap().stdout.text();
+    assert_eq!(said, "1 []\n");
+    for engine in crate::oci::engines() {
+        let outcome = engine.run(&session, Exec { way_out: Some(way_out()), ..Exec::shell(knock) });
+        match outcome {
+            Ok(outcome) => assert!(outcome.had_way_out && outcome.stdout.text().ends_with("from outside\n"), "{outcome:?}"),
+            Err(error) => assert_eq!(error.code(), "sandbox_egress_unavailable", "{error}"),
         }
     }
 }

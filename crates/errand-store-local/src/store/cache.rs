@@ -212,7 +212,7 @@ impl Cache {
         // What has to be stored is tried on a copy: the writer decides on it once more.
         let mut claims = inner.claims.get(&run).cloned().unwrap_or_default();
         match claims.admit(item, facts) {
-            Admitted::Taken(item) => Some(Put::Taken(item)),
+            Admitted::Taken(item) => Some(Put::Taken(*item)),
             Admitted::InMemory => {
                 inner.claims.insert(run, claims);
                 Some(Put::Stored)

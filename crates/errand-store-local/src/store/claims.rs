@@ -31,7 +31,7 @@ pub(crate) struct Facts {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Admitted {
     /// Its key is taken, by this item.
-    Taken(Item),
+    Taken(Box<Item>),
     /// It was taken into memory.
     InMemory,
     /// It has to be stored, after these that were only in memory until now.
@@ -54,7 +54,7 @@ impl RunClaims {
     /// Decides on an item of any kind and takes it in, if memory is where it belongs.
     pub(crate) fn admit(&mut self, item: &Item, facts: Facts) -> Admitted {
         if let Some(taken) = facts.taken.or_else(|| self.items.get(&item.key).cloned()) {
-            return Admitted::Taken(taken);
+            return Admitted::Taken(Box::new(taken));
         }
         match item.key {
             ItemKey::Claim { record, .. } => {

@@ -141,7 +141,7 @@ impl Touched {
     fn put(&mut self, item: &Item, wake: Option<Timestamp>, to: &mut Transaction<'_>) -> Result<Put, Failure> {
         let facts = self.facts(&item.key, to)?;
         match self.claims.admit(item, facts) {
-            Admitted::Taken(taken) => return Ok(Put::Taken(taken)),
+            Admitted::Taken(taken) => return Ok(Put::Taken(*taken)),
             Admitted::InMemory => {}
             Admitted::Store(before) => {
                 self.store(before, to)?;

@@ -192,6 +192,7 @@ impl Shared<'_> {
             taint_out: head.taint_out.unwrap_or_else(|| kind.taint_out()),
             source: Some(digest_of(value, &digests)),
             min_tier: head.min_tier,
+            egress: None,
         };
         let secrets = clear::secrets(value);
         Some(AddedTool { file: file.to_owned(), kind: word, spec, parameters, cache_ttl_s, executor, secrets })

@@ -89,6 +89,7 @@ fn one(server: &str, form: &McpForm, digest: &Hash, name: &str, tool: &Value) ->
         taint_out: form.taint_out(),
         source: Some(digest_of(digest, tool)),
         min_tier: None,
+        egress: None,
     };
     Ok(Definition { name: name.to_owned(), spec })
 }

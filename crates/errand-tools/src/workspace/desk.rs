@@ -3,12 +3,13 @@
 use super::boxes::{self, Boxes, Chosen};
 use super::chunks::Chunks;
 use super::kernels::Kernels;
+use super::outlet::Outlet;
 use super::wardrobe::{Look, Patience};
-use super::{Error, Wanted, limits};
-use errand_core::Snapshot;
+use super::{Error, Wanted, WayWanted, limits};
+use errand_core::{EgressUse, RunId, Snapshot};
 use errand_engine::ports::ToolReply;
 use errand_sandbox::{
-    CancelToken, Cell, CellOutcome, Change, Engine, Interpreter, Language, Manifest, Session, Sessions, Tier,
+    CancelToken, Cell, CellOutcome, Change, Engine, Interpreter, Language, Manifest, Session, Sessions, Tier, WayOut,
 };
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(super) struct State {
     /// Before the session, which they share: they are gone before it is removed.
     kernels: Kernels,
     session: Option<Arc<Session>>,
+    /// The ways out that its boxes may have, by what they were granted.
+    outlets: Vec<Outlet>,
     /// What the folder certainly holds; `None` if something may have changed it since.
     holds: Option<errand_sandbox::Snapshot>,
     /// What it held before a change that is under way.
@@ -97,10 +100,29 @@ impl State {
         Ok(())
     }
 
+    /// The way out that is wanted, open; which of those there are.
+    pub(super) fn way(&mut self, run: RunId, wanted: &WayWanted) -> Result<usize, Error> {
+        let passed = self.outlets.iter().map(Outlet::passed).fold(0, u64::saturating_add);
+        match self.outlets.iter().position(|outlet| outlet.is_of(&wanted.grant)) {
+            Some(at) if self.outlets[at].knows(wanted.used, passed) => Ok(at),
+            Some(at) => {
+                // Calls elsewhere have used some of it: what stands here must not go on by what was left before.
+                self.kernels.end_all();
+                self.outlets[at] = Outlet::open(run, wanted)?;
+                Ok(at)
+            }
+            None => {
+                self.outlets.push(Outlet::open(run, wanted)?);
+                Ok(self.outlets.len() - 1)
+            }
+        }
+    }
+
     /// Removes the folder.
     pub(super) fn release(&mut self, id: &str, sessions: &Sessions) -> Result<(), Error> {
         self.released = true;
         self.kernels.end_all();
+        self.outlets.clear();
         let session = match self.session.take().map(Arc::into_inner) {
             Some(Some(session)) => session,
             // Nobody else has it: kernels give it back as they end.
@@ -125,6 +147,8 @@ pub(crate) struct Desk<'a> {
     pub(super) chunks: &'a Chunks,
     /// Set when the call is to stop.
     pub(crate) cancel: &'a CancelToken,
+    /// Which of the ways out its box is to have.
+    pub(super) way: Option<usize>,
 }
 
 impl Desk<'_> {
@@ -156,8 +180,25 @@ impl Desk<'_> {
 
     /// Has a kernel of the run for a cell, made by `engine` where there is none. True if it is a new one.
     pub(crate) fn kernel(&mut self, engine: &Arc<Engine>, language: Language, fresh: bool) -> Result<bool, Error> {
+        let way = self.way_out();
         let session = self.state.session.as_ref().expect("a desk is only made after `begin` opened the session");
-        self.state.kernels.have(engine, session, language, fresh)
+        self.state.kernels.have(engine, session, language, fresh, way)
+    }
+
+    /// The way out that the box of this call is to have.
+    pub(crate) fn way_out(&self) -> Option<Arc<dyn WayOut>> {
+        self.way.and_then(|at| self.state.outlets.get(at)).map(Outlet::way_out)
+    }
+
+    /// What passed through it since [`Desk::used`] was last asked.
+    pub(crate) fn passed(&self) -> Option<EgressUse> {
+        self.way.and_then(|at| self.state.outlets.get(at)).map(Outlet::unsettled)
+    }
+
+    /// The same, for the last time.
+    pub(crate) fn used(&mut self) -> Option<EgressUse> {
+        let at = self.way?;
+        self.state.outlets.get_mut(at).map(Outlet::used)
     }
 
     /// Runs a cell on the kernel of the run.

@@ -1,5 +1,6 @@
 //! What can go wrong with a run's files and boxes.
 
+use crate::ways::WayError;
 use errand_sandbox as sandbox;
 use std::path::PathBuf;
 
@@ -123,6 +124,12 @@ pub enum Error {
         /// Why.
         problem: String,
     },
+    /// The way out of a call cannot be opened.
+    #[error(transparent)]
+    Way(#[from] Box<WayError>),
+    /// The run was granted a way out, and this process gives none.
+    #[error("the run was granted a way out, and these settings give none: set [sandbox.egress] as it was")]
+    NoWays,
     /// A background thread ended without an answer.
     #[error("the worker thread of the call failed: {problem}; please report this")]
     Thread {
@@ -152,6 +159,8 @@ impl Error {
             Error::FileName { .. } => "file_name_unusable",
             Error::NoSuchFile { .. } => "no_such_file",
             Error::Unwritable { .. } => "file_not_written",
+            Error::Way(error) => error.code(),
+            Error::NoWays => "egress_not_allowed",
             Error::Thread { .. } => "worker_failed",
         }
     }

@@ -42,7 +42,7 @@ impl Workspaces {
         let imported = self.in_turn(run, move |state, host, chunks, cancel| {
             let opened = open_all(&files)?;
             state.begin(&id(run), base, &host.sessions, chunks)?;
-            let mut desk = Desk { state, boxes: &host.boxes, chunks, cancel };
+            let mut desk = Desk { state, boxes: &host.boxes, chunks, cancel, way: None };
             let copied = opened.into_iter().map(|file| copy(&mut desk, file)).collect::<Result<Vec<_>, _>>()?;
             let (snapshot, _) = desk.keep()?;
             Ok((copied, snapshot.or(base)))

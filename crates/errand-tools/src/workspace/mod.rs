@@ -11,6 +11,7 @@ mod error;
 mod export;
 mod import;
 mod kernels;
+mod outlet;
 mod room;
 mod wardrobe;
 
@@ -26,10 +27,11 @@ pub use room::Room;
 pub(crate) use wardrobe::Look;
 pub use wardrobe::OnImage;
 
+use crate::ways::Ways;
 use boxes::Boxes;
 use chunks::Chunks;
 use desk::State;
-use errand_core::{RunId, Snapshot, TenantId};
+use errand_core::{EgressGrant, RunId, Snapshot, TenantId};
 use errand_engine::ports::{Admission, Blobs, ToolReply};
 use errand_sandbox::{CancelToken, Language, Limits, PoolStats, Sessions, Tier};
 use room::Runs;
@@ -70,6 +72,17 @@ pub(crate) struct Turn {
     pub(crate) workspace: Option<Snapshot>,
     /// The kernel that the call is going to use.
     pub(crate) wanted: Option<Wanted>,
+    /// The way out that its box is to have.
+    pub(crate) way: Option<WayWanted>,
+}
+
+/// A way out that a call was granted.
+pub(crate) struct WayWanted {
+    /// Who opens it, if anybody does.
+    pub(crate) ways: Option<Arc<Ways>>,
+    pub(crate) grant: EgressGrant,
+    /// Bytes of it that calls before have used.
+    pub(crate) used: u64,
 }
 
 /// A kernel that a call is going to use.
@@ -153,17 +166,21 @@ impl Workspaces {
         turn: Turn,
         work: impl FnOnce(&mut Desk<'_>) -> ToolReply + Send + 'static,
     ) -> Result<ToolReply, Error> {
-        let Turn { run, key, workspace, wanted } = turn;
+        let Turn { run, key, workspace, wanted, way } = turn;
         self.in_turn(run, move |state, host, chunks, cancel| {
             if let Some(reply) = state.reply(&key) {
                 return Ok(reply);
             }
             if let Some(wanted) = wanted {
                 watch_idle(host);
-                state.claim(&id(run), wanted, &host.boxes);
+                // What was made ahead has no door.
+                if way.is_none() {
+                    state.claim(&id(run), wanted, &host.boxes);
+                }
             }
             state.begin(&id(run), workspace, &host.sessions, chunks)?;
-            let reply = work(&mut Desk { state, boxes: &host.boxes, chunks, cancel });
+            let way = way.map(|way| state.way(run, &way)).transpose()?;
+            let reply = work(&mut Desk { state, boxes: &host.boxes, chunks, cancel, way });
             if !cancel.is_cancelled() {
                 state.remember(key, &reply);
             }

@@ -6,6 +6,7 @@ mod arguments;
 mod bad_input;
 mod charts;
 mod code;
+mod egress;
 mod exported;
 mod fetch;
 mod files;

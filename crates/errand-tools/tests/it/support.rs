@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use errand_core::{Call, CallId, Hash, Outcome, RunId, Snapshot, Timestamp, ToolSpec, Verdict};
 use errand_engine::ports::{Blobs, PortError, ToolJob, ToolReply, Tools};
 use errand_sandbox::{Engine, EngineConfig, Report};
-use errand_tools::{BoxSettings, Network, Registry, ToolBox, Workspaces};
+use errand_tools::{BoxSettings, Network, Registry, ToolBox, Ways, Workspaces};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -83,6 +83,14 @@ impl World {
         self
     }
 
+    /// The same, where code may reach this.
+    pub(crate) fn reaching(mut self, ways: Ways) -> Self {
+        let registry = Arc::new(Registry::built_in().unwrap());
+        let tools = ToolBox::new(registry, self.workspaces.clone(), network());
+        self.tools = Arc::new(tools.reaching(Some(Arc::new(ways))));
+        self
+    }
+
     /// Carries out a call of a tool as a run is pinned to it.
     pub(crate) async fn call_spec(&self, index: u32, spec: &ToolSpec, arguments: Value) -> ToolReply {
         let (arguments, id) = (arguments.to_string(), CallId { record: 2, index });
@@ -95,6 +103,7 @@ impl World {
             observation_bytes: 16 << 10,
             has_called_before: false,
             min_tier: None,
+            egress_bytes: 0,
             now: NOW,
         };
         self.tools.run(job).await
@@ -135,6 +144,7 @@ impl World {
             observation_bytes: 16 << 10,
             has_called_before: false,
             min_tier: None,
+            egress_bytes: 0,
             now: NOW,
         };
         change(&mut job);

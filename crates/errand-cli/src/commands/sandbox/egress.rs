@@ -5,7 +5,7 @@ use crate::args::SandboxGrant;
 use crate::config::{self, Config, Keys};
 use crate::error::Error;
 use crate::text;
-use errand_egress::{AllowList, Egress, Grant, HostGrant, Pattern, Proxy, ProxyConfig, Reach, Secret, System, Times};
+use errand_egress::{Egress, Grant, HostGrant, Pattern, Proxy, ProxyConfig, Secret, Times};
 use errand_sandbox::{Session, WayOut};
 use errand_tools::Vault;
 use serde::{Deserialize, Serialize};
@@ -84,8 +84,7 @@ impl Way {
         let grant = kept.egress.clone().checked().map_err(|error| unreadable(error.to_string()))?;
         let vault = Keys::new(config);
         let secrets = kept.secrets.iter().map(|named| found(&vault, named)).collect::<Result<_, _>>()?;
-        let allow = AllowList::parse(&config.allow_addresses).map_err(|error| Error::chain(error.code(), &error))?;
-        let reach = Reach::new(allow, Arc::new(System));
+        let reach = crate::toolbox::reach(config)?;
         let proxy = Proxy::start(ProxyConfig { reach, times: Times::default(), tls: None })
             .map_err(|error| Error::new("engine_stopped", format!("the proxy cannot be started: {error}")))?;
         let egress = proxy.way_out(session.id(), grant, secrets);
