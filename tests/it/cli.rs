@@ -8,6 +8,7 @@ mod bad_input;
 mod bundles;
 mod crash;
 mod demos;
+mod egress;
 mod folder;
 mod kill;
 mod office;

@@ -6,8 +6,8 @@
 
 use crate::text;
 use errand_core::{
-    CallId, CallState, Compacted, Decision, Due, Event, Head, ModelReplied, ModelTask, Observation, Outcome, Record,
-    RunConfig, RunId, Started, Status, Verdict,
+    CallId, CallState, Compacted, Decision, Due, EgressUse, Event, Head, ModelReplied, ModelTask, Observation, Outcome,
+    Record, RunConfig, RunId, Started, Status, Verdict,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -86,6 +86,9 @@ pub enum Kind {
         code: Option<String>,
         text: String,
         sandbox_ms: u64,
+        /// What passed through the way out of its box, where it had one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        egress: Option<Box<EgressUse>>,
     },
     ApprovalNeeded {
         #[serde(serialize_with = "as_text")]
@@ -319,6 +322,7 @@ impl Projector {
             code,
             text: text.clone(),
             sandbox_ms: observation.sandbox_ms,
+            egress: observation.egress.clone(),
         }
     }
 

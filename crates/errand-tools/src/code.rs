@@ -192,7 +192,15 @@ fn with_way_out(told: Told, desk: &mut Desk<'_>) -> Told {
     let Some(used) = desk.passed() else { return told };
     let (status, rest) = told.text.split_once('\n').unwrap_or((&told.text, ""));
     let text = format!("{status}\n{}{rest}", ways::shown(&used));
-    Told { text, code: told.code.map(|code| if code == "timed_out" { "ran_out_of_time" } else { code }), ..told }
+    Told { text, code: told.code.map(open_code), ..told }
+}
+
+/// The code of a call that had a way out.
+fn open_code(code: &'static str) -> &'static str {
+    match code {
+        "timed_out" => "ran_out_of_time",
+        other => other,
+    }
 }
 
 /// A box sees the programs of this host; without the one it takes there is nothing to begin.

@@ -34,7 +34,7 @@ pub(crate) fn lines(event: &PublicEvent, streamed: bool) -> Vec<(Tone, String)> 
         Kind::ToolCallRefused { call, tool, code, error, .. } => {
             vec![(Tone::Bad, format!("✗ {} {call} was not made: {code}: {}", neutral(tool), one_line(error, WIDTH)))]
         }
-        Kind::ToolResult { call, tool, outcome, code, text, sandbox_ms } => {
+        Kind::ToolResult { call, tool, outcome, code, text, sandbox_ms, egress: _ } => {
             vec![result(&format!("{} {call}", neutral(tool)), outcome, code.as_deref(), text, *sandbox_ms)]
         }
         Kind::ApprovalNeeded { call, tool, arguments } => vec![
@@ -204,6 +204,7 @@ mod tests {
                 code: None,
                 text: evil.clone(),
                 sandbox_ms: 1,
+                egress: None,
             },
             Kind::ApprovalNeeded { call: CALL, tool: evil.clone(), arguments: format!("{{\"a\":{evil:?}}}") },
             Kind::ApprovalNeeded {
