@@ -346,6 +346,7 @@ fn a_runner_without_room_claims_nothing_that_another_could_take() {
         taint_out: Vec::new(),
         source: None,
         min_tier: None,
+        egress: None,
     };
     let admit = |number, executor| block_on(tools.admit(run(number), &TenantId::default(), &spec(executor))).unwrap();
     let later = Admission::Later { millis: 500 };
