@@ -1,7 +1,7 @@
 //! The seeded world: the real driver and the real core with simulated adapters, people and faults, on a virtual clock.
 //!
 //! Reading order: [`simulate`] (one seed, from faults to rest), `faults.rs` (what can go wrong), `world.rs` (time, state,
-//! crashes), `executor.rs` (who runs next), `store.rs`, `queue.rs`, `models.rs`, `tools.rs` (the adapters), `people.rs` (who acts from outside),
+//! crashes), `executor.rs` (who runs next), `store.rs`, `queue.rs`, `models.rs`, `tools.rs` (the adapters), `twin.rs` (a real store beside the simulated one), `people.rs` (who acts from outside),
 //! `check.rs` (what truly happened, and the invariants). For tests only; no binary of the product links it.
 
 mod check;
@@ -13,6 +13,7 @@ mod queue;
 mod rng;
 mod store;
 mod tools;
+mod twin;
 mod world;
 
 use crate::executor::Executor;
@@ -22,6 +23,7 @@ use errand_engine::Bug;
 use errand_engine::ports::Store;
 use std::ops::AddAssign;
 use std::sync::Arc;
+pub use twin::{Asked, Twin};
 
 /// What a seed went through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -66,7 +68,24 @@ pub struct Violation {
 /// Lives through one seed: first with faults, then without, until every run has ended. With `bug`, one rule of the
 /// protocol is missing. With `traced`, tells what happened.
 pub fn simulate(seed: u64, bug: Option<Bug>, traced: bool) -> Result<(Stats, Vec<String>), Violation> {
-    let sim = Sim::new(seed, traced);
+    live(seed, bug, Sim::new(seed, traced))
+}
+
+/// Lives through one seed with a real store beside the simulated one, in a world of many processes: each answer of the two
+/// must be the same. The seed is another world than that of [`simulate`] where that one has a single process.
+pub fn simulate_beside(seed: u64, twin: Twin) -> Result<Stats, Violation> {
+    let sim = Sim::new(seed, false);
+    {
+        let state = &mut *sim.lock();
+        state.twin = Some(twin);
+        for faults in [&mut state.faults, &mut state.drawn] {
+            (faults.exclusive, faults.process_crash) = (false, 0);
+        }
+    }
+    live(seed, None, sim).map(|(stats, _)| stats)
+}
+
+fn live(seed: u64, bug: Option<Bug>, sim: Sim) -> Result<(Stats, Vec<String>), Violation> {
     let held = Executor::new(sim.clone(), bug).live().and_then(|()| check::at_rest(&sim));
     let digest = check::digest(&sim);
     let mut state = sim.lock();

@@ -1,5 +1,6 @@
 //! The store of the simulated world: right about conditions, unreliable about answers.
 
+use crate::twin::{Seen, compare};
 use crate::world::{Sim, State, StoredRun};
 use async_trait::async_trait;
 use errand_core::{Due, Item, ItemBody, ItemKey, Record, RunId, RunLog, Sealed, Timestamp};
@@ -52,86 +53,60 @@ impl Store for Sim {
     async fn begin(&self, run: RunId, records: &[Sealed], due: Timestamp) -> Result<Commit, PortError> {
         self.trace(|| format!("begin {run}"));
         self.write(|state| {
-            if let Some(stored) = state.runs.get(&run) {
-                return Commit::Taken(Arc::clone(&stored.records[0].record));
-            }
-            let mut stored = StoredRun { records: records.to_vec(), ..StoredRun::default() };
-            set_due(&mut stored, Some(due));
-            state.runs.insert(run, stored);
-            state.truth.began(run, records);
-            Commit::Stored
+            let told = begin(state, run, records, due);
+            compare(state, told, Commit::eq, |twin| async move { twin.begin(run, records, due).await })
         })
         .await
     }
 
     async fn load(&self, run: RunId) -> Result<Option<Loaded>, PortError> {
         self.read(|state| {
-            let stored = state.runs.get(&run)?;
-            let items = stored.items.values().chain(stored.volatile.values()).cloned();
-            let log = RunLog::fold(run, stored.records.clone(), items).ok()?;
-            Some(Loaded { log, due: stored.due })
+            let told = state.runs.get(&run).and_then(|stored| loaded(run, stored));
+            let seen = told.as_ref().map(Seen::of);
+            compare(state, seen, Option::eq, |twin| async move { Ok(twin.load(run).await?.as_ref().map(Seen::of)) });
+            told
         })
         .await
     }
 
     async fn last(&self, run: RunId) -> Result<Option<Arc<Record>>, PortError> {
-        self.read(|state| state.runs.get(&run)?.records.last().map(|sealed| Arc::clone(&sealed.record))).await
+        self.read(|state| {
+            let last = state.runs.get(&run).and_then(|stored| stored.records.last());
+            let told = last.map(|sealed| Arc::clone(&sealed.record));
+            compare(state, told, Option::eq, |twin| async move { twin.last(run).await })
+        })
+        .await
     }
 
     async fn commit(&self, run: RunId, record: &Sealed, wake: Option<Timestamp>) -> Result<Commit, PortError> {
         self.trace(|| format!("commit {run} {} {}", record.record.number, record.record.event.kind()));
+        // A real store may find what an earlier try of its own has written.
+        let own = Commit::Taken(Arc::clone(&record.record));
+        let agree = |told: &Commit, asked: &Commit| told == asked || (*told == Commit::Stored && *asked == own);
         self.write(|state| {
-            let number = record.record.number;
-            let stored = state.runs.get_mut(&run).filter(|stored| number <= stored.records.len() as u64 + 1);
-            let Some(stored) = stored else { return Err(gap(run, number)) };
-            if let Some(taken) = stored.records.get(number as usize - 1) {
-                return Ok(Commit::Taken(Arc::clone(&taken.record)));
-            }
-            let before = stored.records.last().map(|last| last.hash).unwrap_or_default();
-            if let Err(error) = Sealed::open(&record.bytes, record.hash, &before, number) {
-                state.truth.violate(format!("{run}: {error}"));
-            }
-            stored.records.push(record.clone());
-            if wake.is_some() {
-                set_due(stored, wake);
-            }
-            persist_claims(stored, &record.record);
-            state.truth.committed(run, record);
-            Ok(Commit::Stored)
+            let told = commit(state, run, record, wake)?;
+            Ok(compare(state, told, agree, |twin| async move { twin.commit(run, record, wake).await }))
         })
         .await?
     }
 
     async fn put(&self, run: RunId, item: &Item, wake: Option<Timestamp>) -> Result<Put, PortError> {
         self.trace(|| format!("put {run} {}", item.key));
+        // A real store may find what an earlier try of its own has written.
+        let own = Put::Taken(item.clone());
+        let agree = |told: &Put, asked: &Put| told == asked || (*told == Put::Stored && *asked == own);
         self.write(|state| {
-            let (exclusive, current) = (state.faults.exclusive, state.current);
-            let Some(stored) = state.runs.get_mut(&run) else { return Err(unknown(run)) };
-            let taken = stored.items.get(&item.key).or_else(|| stored.volatile.get(&item.key)).cloned();
-            if let Some(taken) = taken {
-                return Ok(Put::Taken(taken));
-            }
-            if wake.is_some() {
-                set_due(stored, wake);
-            }
-            if let ItemKey::Waste { record, attempt } = item.key
-                && let Some(claim) = stored.volatile.remove(&ItemKey::Claim { record, attempt })
-            {
-                stored.items.insert(claim.key.clone(), claim);
-            }
-            let volatile = exclusive && matches!(item.key, ItemKey::Claim { .. } | ItemKey::Void { .. });
-            let place = if volatile { &mut stored.volatile } else { &mut stored.items };
-            place.insert(item.key.clone(), item.clone());
-            state.truth.put(run, item, current);
-            Ok(Put::Stored)
+            let told = put(state, run, item, wake)?;
+            Ok(compare(state, told, agree, |twin| async move { twin.put(run, item, wake).await }))
         })
         .await?
     }
 
     async fn item(&self, run: RunId, key: &ItemKey) -> Result<Option<Item>, PortError> {
         self.read(|state| {
-            let stored = state.runs.get(&run)?;
-            stored.items.get(key).or_else(|| stored.volatile.get(key)).cloned()
+            let stored = state.runs.get(&run);
+            let told = stored.and_then(|stored| stored.items.get(key).or_else(|| stored.volatile.get(key)).cloned());
+            compare(state, told, Option::eq, |twin| async move { twin.item(run, key).await })
         })
         .await
     }
@@ -139,12 +114,9 @@ impl Store for Sim {
     async fn move_due(&self, run: RunId, seen: Option<DueEntry>, at: Option<Timestamp>) -> Result<bool, PortError> {
         self.trace(|| format!("move due {run} to {at:?}"));
         self.write(|state| {
-            let Some(stored) = state.runs.get_mut(&run) else { return false };
-            if stored.due != seen {
-                return false;
-            }
-            set_due(stored, at);
-            true
+            let fits = state.runs.get_mut(&run).filter(|stored| stored.due == seen);
+            let told = fits.map(|stored| set_due(stored, at)).is_some();
+            compare(state, told, bool::eq, |twin| async move { twin.move_due(run, seen, at).await })
         })
         .await
     }
@@ -157,7 +129,8 @@ impl Store for Sim {
                 .filter_map(|(run, stored)| stored.due.filter(|due| due.at <= now).map(|due| (due.at, *run)))
                 .collect();
             due.sort();
-            due.into_iter().take(limit as usize).map(|(_, run)| run).collect()
+            let told: Vec<RunId> = due.into_iter().take(limit as usize).map(|(_, run)| run).collect();
+            compare(state, told, Vec::eq, |twin| async move { twin.overdue(now, limit).await })
         })
         .await
     }
@@ -178,6 +151,65 @@ impl Store for Sim {
         })
         .await
     }
+}
+
+fn begin(state: &mut State, run: RunId, records: &[Sealed], due: Timestamp) -> Commit {
+    if let Some(stored) = state.runs.get(&run) {
+        return Commit::Taken(Arc::clone(&stored.records[0].record));
+    }
+    let mut stored = StoredRun { records: records.to_vec(), ..StoredRun::default() };
+    set_due(&mut stored, Some(due));
+    state.runs.insert(run, stored);
+    state.truth.began(run, records);
+    Commit::Stored
+}
+
+fn loaded(run: RunId, stored: &StoredRun) -> Option<Loaded> {
+    let items = stored.items.values().chain(stored.volatile.values()).cloned();
+    let log = RunLog::fold(run, stored.records.clone(), items).ok()?;
+    Some(Loaded { log, due: stored.due })
+}
+
+fn commit(state: &mut State, run: RunId, record: &Sealed, wake: Option<Timestamp>) -> Result<Commit, PortError> {
+    let number = record.record.number;
+    let stored = state.runs.get_mut(&run).filter(|stored| number <= stored.records.len() as u64 + 1);
+    let Some(stored) = stored else { return Err(gap(run, number)) };
+    if let Some(taken) = stored.records.get(number as usize - 1) {
+        return Ok(Commit::Taken(Arc::clone(&taken.record)));
+    }
+    let before = stored.records.last().map(|last| last.hash).unwrap_or_default();
+    if let Err(error) = Sealed::open(&record.bytes, record.hash, &before, number) {
+        state.truth.violate(format!("{run}: {error}"));
+    }
+    stored.records.push(record.clone());
+    if wake.is_some() {
+        set_due(stored, wake);
+    }
+    persist_claims(stored, &record.record);
+    state.truth.committed(run, record);
+    Ok(Commit::Stored)
+}
+
+fn put(state: &mut State, run: RunId, item: &Item, wake: Option<Timestamp>) -> Result<Put, PortError> {
+    let (exclusive, current) = (state.faults.exclusive, state.current);
+    let Some(stored) = state.runs.get_mut(&run) else { return Err(unknown(run)) };
+    let taken = stored.items.get(&item.key).or_else(|| stored.volatile.get(&item.key)).cloned();
+    if let Some(taken) = taken {
+        return Ok(Put::Taken(taken));
+    }
+    if wake.is_some() {
+        set_due(stored, wake);
+    }
+    if let ItemKey::Waste { record, attempt } = item.key
+        && let Some(claim) = stored.volatile.remove(&ItemKey::Claim { record, attempt })
+    {
+        stored.items.insert(claim.key.clone(), claim);
+    }
+    let volatile = exclusive && matches!(item.key, ItemKey::Claim { .. } | ItemKey::Void { .. });
+    let place = if volatile { &mut stored.volatile } else { &mut stored.items };
+    place.insert(item.key.clone(), item.clone());
+    state.truth.put(run, item, current);
+    Ok(Put::Stored)
 }
 
 fn set_due(stored: &mut StoredRun, at: Option<Timestamp>) {

@@ -3,6 +3,7 @@
 use crate::check::Truth;
 use crate::faults::Faults;
 use crate::rng::Rng;
+use crate::twin::Twin;
 use async_trait::async_trait;
 use errand_core::{Item, ItemKey, Nonce, RunId, Sealed, Timestamp};
 use errand_engine::ports::{DueEntry, Message, World};
@@ -50,6 +51,8 @@ pub(crate) struct State {
     /// The faults this seed began with.
     pub(crate) drawn: Faults,
     pub(crate) trace: Option<Vec<String>>,
+    /// A real store that is asked the same.
+    pub(crate) twin: Option<Twin>,
 }
 
 /// A handle on the world; adapters are made of it.
@@ -78,6 +81,7 @@ impl Sim {
             calm: false,
             drawn,
             trace: traced.then(Vec::new),
+            twin: None,
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }

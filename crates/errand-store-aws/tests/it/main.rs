@@ -9,6 +9,7 @@ mod emulator;
 mod faults;
 mod proxy;
 mod queue;
+mod sim;
 mod store;
 mod suite;
 mod world;
