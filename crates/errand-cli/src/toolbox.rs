@@ -37,10 +37,11 @@ impl Toolbox {
         let root = config.data.join("workspaces");
         let boxes = box_settings(config, on_image);
         let image = boxes.images.clone().zip(boxes.image.clone());
+        let images = boxes.images.clone();
         let workspaces =
             Workspaces::at(root, boxes, Arc::clone(blobs) as Arc<dyn Blobs>).map_err(|error| workspace(&error))?;
         let network = network(config)?;
-        let registry = added_registry(config, &network).map_err(|error| added(&error))?;
+        let registry = added_registry(config, &network).map_err(|error| added(&error))?.with_office(images.as_deref());
         let search = config.search.clone().map(SearchProvider::new).transpose();
         let search = search.map_err(|error| Error::chain(error.code(), &error))?;
         let ways = Arc::new(ways(config)?);
@@ -192,8 +193,8 @@ fn box_settings(config: &Config, on_image: OnImage) -> BoxSettings {
     }
 }
 
-/// The images of this data folder, where there can be some.
-fn images(config: &Config) -> Option<Arc<Images>> {
+/// The images of this data folder, where there can be some. Its folder is made.
+pub(crate) fn images(config: &Config) -> Option<Arc<Images>> {
     let how = ImagesConfig { search_path: config.search_path.clone(), ..ImagesConfig::default() };
     let images = Images::at(config.data.join("images"), how);
     images.map(Arc::new).inspect_err(|error| tracing::debug!(%error, "there are no images")).ok()
@@ -225,8 +226,7 @@ pub(crate) fn network(config: &Config) -> Result<Arc<Network>, Error> {
 pub(crate) fn added_registry(config: &Config, network: &Arc<Network>) -> Result<Registry, ManifestError> {
     let (vault, network) = (Arc::new(Keys::new(config)), Arc::clone(network));
     let settings = AddedSettings { folders: config.tool_dirs.clone(), vault, network };
-    let images = images(config);
-    Ok(Registry::with_added(&settings)?.searching(config.search.is_some()).with_office(images.as_deref()))
+    Ok(Registry::with_added(&settings)?.searching(config.search.is_some()))
 }
 
 /// What is wrong with the tools.

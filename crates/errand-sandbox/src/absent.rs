@@ -183,6 +183,11 @@ impl Images {
         Err(absent())
     }
 
+    /// Never here.
+    pub fn can_build(_: &str, _: Option<&std::ffi::OsStr>) -> bool {
+        false
+    }
+
     never! {
         /// An image that is there.
         named(&str) -> Result<Image>;

@@ -47,6 +47,7 @@ pub use arguments::Refused;
 pub use manifest::{Error as ManifestError, Manifest};
 pub use mcp::McpError;
 pub use net::{AllowError, Network};
+pub use office::{can_build_office_image, has_office_image};
 pub use registry::{Listed, Registry};
 pub use secret::{Missing, Secret, Vault};
 pub use toolbox::ToolBox;

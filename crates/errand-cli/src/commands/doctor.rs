@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::error::{Error, Exit};
 use crate::host::providers;
 use crate::text;
-use crate::toolbox::{engine_config, runtime_config};
+use crate::toolbox::{engine_config, images, runtime_config};
 use crate::view::{Audience, print, print_json};
 use errand_engine::ports::Models;
 use errand_sandbox::{Check, Engine, EngineConfig, Interpreter, Report, repairs};
@@ -47,6 +47,7 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
             "containers": containers,
             "min_tier": config.sandbox.min_tier,
             "hard_quotas": config.sandbox.hard_quotas,
+            "documents": documents(&config).0,
             "model": model.as_ref().map(Model::json).unwrap_or_else(|error| json!({"error": error.code, "message": error.message})),
         }));
         return Ok(if is_fine { Exit::Done } else { Exit::Failed });
@@ -74,7 +75,23 @@ pub(super) async fn doctor(context: &Context) -> Result<Exit, Error> {
     }
     let quotas = if config.sandbox.hard_quotas { ", with quotas that are hard" } else { "" };
     print(&format!("code          runs in tier {} or a stronger one{quotas}", config.sandbox.min_tier.name()));
+    print(&format!("documents     {}", documents(&config).1));
     Ok(if is_fine { Exit::Done } else { Exit::Failed })
+}
+
+/// Whether the tools `document` and `data` can work: for programs, and for people. Nothing is made for the question.
+fn documents(config: &Config) -> (&'static str, &'static str) {
+    let images = config.data.join("images").is_dir().then(|| images(config)).flatten();
+    if images.is_some_and(|images| errand_tools::has_office_image(&images)) {
+        return ("ready", "document and data: ready, their image is there");
+    }
+    match errand_tools::can_build_office_image(config.search_path.as_deref()) {
+        true => (
+            "at_first_use",
+            "document and data: their image is fetched at first use; `errand sandbox image build data` does it now",
+        ),
+        false => ("absent", "document and data: not to be had; install python3 and python3-pip"),
+    }
 }
 
 /// What the probe finds, and the interpreters that boxes can use. Where no engine starts, the probe is made again for

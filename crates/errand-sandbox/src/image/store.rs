@@ -112,11 +112,17 @@ impl Images {
         }
     }
 
-    /// Whether there is an image of that name that was made from these packages, or it can probably be made: it comes with Errand,
-    /// and there is a pip. Only looks for files, and starts nothing.
+    /// Whether there is an image of that name that was made from these packages, or it can probably be made. Only looks for files,
+    /// and starts nothing.
     pub fn can_have(&self, name: &str, packages: &[&str]) -> bool {
         let is_there = check_name(name).is_ok() && self.record(name).is_some() && self.holds(name, packages);
-        is_there || ImageLock::built_in(name).is_some() && self.python().is_some_and(pip::lies_beside)
+        is_there || Images::can_build(name, self.config.search_path.as_deref())
+    }
+
+    /// Whether an image can probably be made, wherever its folder: it comes with Errand, and there is a Python with pip.
+    pub fn can_build(name: &str, search_path: Option<&std::ffi::OsStr>) -> bool {
+        let python = || interpreters::find(search_path).into_iter().find(|one| one.name == "python3");
+        ImageLock::built_in_names().any(|known| known == name) && python().is_some_and(|python| pip::lies_beside(&python))
     }
 
     /// Whether the image of that name was made from all of these packages, of whatever version.

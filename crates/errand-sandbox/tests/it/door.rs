@@ -73,6 +73,31 @@ fn check(name: &str, outcome: &ExecOutcome, greeter: &Greeter) {
 }
 
 #[test]
+fn a_call_that_is_sealed_has_no_door_whatever_its_session_was_granted() {
+    let sealed =
+        || Exec { is_sealed: true, ..Exec::shell("echo \"door: $DOOR\"; (exec 3<>/dev/tcp/127.0.0.1/3128) || echo none") };
+    let check = |name: &str, outcome: &ExecOutcome, greeter: &Greeter| {
+        assert_eq!(outcome.stdout.text(), "door: \nnone\n", "{name}: {outcome:?}");
+        assert!(!outcome.had_way_out && greeter.opened.load(Ordering::SeqCst) == 0, "{name}");
+    };
+    if let Some(world) = world() {
+        let greeter = Arc::new(Greeter::default());
+        let (session, _root) = session(&greeter);
+        // Also in a box that was made ahead.
+        world.engine.is_ahead_within(std::time::Duration::from_secs(20));
+        for _ in 0..2 {
+            check("t1", &world.engine.run(&session, sealed()).unwrap(), &greeter);
+        }
+    }
+    for engine in crate::oci::engines() {
+        let greeter = Arc::new(Greeter::default());
+        let (session, _root) = session(&greeter);
+        // A runtime that can have no door runs it all the same.
+        check(&format!("{:?}", engine.report().tier), &engine.run(&session, sealed()).unwrap(), &greeter);
+    }
+}
+
+#[test]
 fn a_box_of_either_tier_reaches_its_door_and_nothing_else() {
     let host = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = host.local_addr().unwrap().port();

@@ -165,6 +165,37 @@ fn an_image_is_built_with_progress_shown_read_only_and_found_again() {
 }
 
 #[test]
+fn an_engine_with_an_image_shows_it_to_every_box_unless_the_session_has_its_own() {
+    let Some(shop) = shop() else { return };
+    let image = shop.build("mine", &shop.wheel("first", "1.0", "one")).unwrap();
+    drop(shop.build("other", &shop.wheel("first", "2.0", "two")).unwrap());
+    let engine = Arc::new(shop.world.engine.dressed(image.clone(), vec!["first".into()]));
+    assert_eq!(engine.image().map(Image::digest), Some(image.digest()));
+    let sessions = shop.sessions();
+    let (bare, own) = (sessions.create("bare").unwrap(), sessions.create_with("own", &of("other")).unwrap());
+    let value = |session: &errand_sandbox::Session| {
+        engine.run(session, Exec::python("import first; print(first.VALUE)")).unwrap().stdout.text()
+    };
+    assert_eq!((value(&bare).as_str(), value(&own).as_str()), ("one\n", "two\n"));
+    // Boxes that were made ahead are of the image too, and it cannot be changed in them.
+    assert!(engine.is_ahead_within(std::time::Duration::from_secs(20)));
+    let exec = Exec::shell(format!("first-says; touch {IMAGE_DIR}/new"));
+    let outcome = engine.run(&bare, exec).unwrap();
+    assert!(outcome.stdout.text() == "one\n" && outcome.stderr.text().contains("Read-only file system"), "{outcome:?}");
+    assert_eq!(value(&own), "two\n");
+    let bare = Arc::new(bare);
+    let mut kernel = engine.kernel(&bare, Language::Python, &Limits::default()).unwrap();
+    assert_eq!(kernel.run(Cell::new("import first; first.VALUE")).unwrap().value.as_deref(), Some("'one'"));
+    drop(kernel);
+    // The engine it was made from shows none, and the image is in use while the other lives.
+    assert!(!shop.world.run(Exec::python("import first")).success());
+    drop((image, bare));
+    assert_eq!(shop.images.remove("mine").unwrap_err().code(), "sandbox_image_in_use");
+    drop(engine);
+    shop.images.remove("mine").unwrap();
+}
+
+#[test]
 fn an_image_is_removed_when_nobody_has_it_and_unknown_ones_are_told() {
     let Some(shop) = shop() else { return };
     let lock = shop.wheel("first", "1.0", "one");

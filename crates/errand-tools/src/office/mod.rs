@@ -15,7 +15,7 @@ pub(crate) use data::Data;
 pub(crate) use document::Document;
 use errand_core::Outcome;
 use errand_engine::ports::ToolReply;
-use errand_sandbox::{Exec, ExecOutcome, Exit};
+use errand_sandbox::{Exec, ExecOutcome, Exit, Images};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -25,6 +25,16 @@ pub(crate) const IMAGE: Look<'_> = Look {
     name: "data",
     packages: &["duckdb", "markdown-it-py", "matplotlib", "openpyxl", "pandas", "pillow", "python-docx", "reportlab"],
 };
+/// Whether `document` and `data` find their image among these, so that their calls need not wait for it.
+pub fn has_office_image(images: &Images) -> bool {
+    images.named(IMAGE.name).is_ok() && images.holds(IMAGE.name, IMAGE.packages)
+}
+
+/// Whether that image can probably be made on this host, which takes a while at the first call.
+pub fn can_build_office_image(search_path: Option<&std::ffi::OsStr>) -> bool {
+    Images::can_build(IMAGE.name, search_path)
+}
+
 /// Longest time of the work itself, once the image is there.
 const WORK_MAX: Duration = Duration::from_secs(120);
 /// Time kept back from a call's own for keeping the workspace.

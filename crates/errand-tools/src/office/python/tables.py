@@ -73,6 +73,8 @@ def open_all(base, paths):
         if ending not in READERS:
             raise Problem("table_unreadable", f"{path!r} is read by its ending, which is none of {', '.join([*READERS, '.xlsx'])}")
         full = readable(path, FILE_BYTES_MAX, "table")
+        if ending != ".parquet":
+            check_text(path, full)
         name = fresh(os.path.splitext(os.path.basename(path))[0], {*names, *reserved})
         try:
             base.execute(f"CREATE VIEW {quoted(name)} AS SELECT * FROM {READERS[ending]}({literal(full)})")
@@ -80,6 +82,16 @@ def open_all(base, paths):
             raise unreadable(path, error) from None
         names[name] = path
     return names
+
+
+def check_text(path, full):
+    """DuckDB takes minutes over a large file of NULs."""
+    with open(full, "rb") as file:
+        start = file.read(65536)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise Problem("table_unreadable", f"{path!r} is UTF-16: write it as UTF-8 first, with `python`")
+    if b"\0" in start:
+        raise Problem("table_unreadable", f"{path!r} cannot be read as a table: it holds NUL bytes, so it is no text")
 
 
 def unreadable(path, error):
