@@ -8,6 +8,11 @@
 //! Absent on purpose: decisions about runs, and making tables, buckets and shared queues, which is Terraform's. Tests are in
 //! `tests/it/`: the suite that all adapters pass, and what is peculiar to AWS, on an emulator.
 
+#[cfg(test)]
+#[path = "../../../tests/it/conformance.rs"]
+#[allow(unreachable_pub, dead_code, reason = "the suite is public where it is at home; here its samples are used")]
+mod conformance;
+
 mod assistants;
 mod aws;
 mod blobs;

@@ -10,22 +10,23 @@ use std::sync::Arc;
 
 /// Bodies fetched from the bucket at the same time.
 const FETCHES: usize = 16;
+/// A run whose records are shorter than this, in bytes, is read anew: one question is quicker than two.
+const READ_AGAIN: usize = 16 << 10;
 
 impl AwsStore {
-    /// One query, in as many pages as the run takes.
+    /// One query, in as many pages as the run takes; of a long run that was read before, its own row and then what came since.
     pub(super) async fn load_rows(&self, run: RunId) -> Result<Option<Loaded>, Error> {
-        let query = self.aws.query().key_condition_expression("pk = :run");
-        let query = query.expression_attribute_values(":run", row::text(run.to_string()));
-        let rows = self.aws.rows(query, usize::MAX).await?;
-        // Without a row of its own it has not begun, whatever else of it is there already.
-        let Some(own) = rows.first().filter(|first| sort(first) == row::RUN) else { return Ok(None) };
-        row::check_form(own, &format!("run {run}"))?;
-        let due = due_of(own);
-        let bodies = stream::iter(1..rows.len()).map(|index| self.body(run, &rows[index])).buffered(FETCHES);
+        let mut records = self.known.records(run);
+        if records.iter().map(|sealed| sealed.bytes.len()).sum::<usize>() < READ_AGAIN {
+            records.clear();
+        }
+        let Some((own, rows)) = self.rows_after(run, records.len()).await? else { return Ok(None) };
+        row::check_form(&own, &format!("run {run}"))?;
+        let due = due_of(&own);
+        let bodies = stream::iter(0..rows.len()).map(|index| self.body(run, &rows[index])).buffered(FETCHES);
         let bodies: Vec<Vec<u8>> = bodies.try_collect().await?;
-        let mut records: Vec<Sealed> = Vec::with_capacity(rows.len() - 1);
         let mut items = Vec::new();
-        for (row, bytes) in rows[1..].iter().zip(&bodies) {
+        for (row, bytes) in rows.iter().zip(&bodies) {
             if let Some(number) = row::record_number(sort(row)) {
                 let before = records.last().map_or(Hash::default(), |sealed| sealed.hash);
                 let opened = open(row, bytes, number, &before, records.len() as u64 + 1);
@@ -36,7 +37,26 @@ impl AwsStore {
         }
         let log = RunLog::fold(run, records, items).map_err(|source| ledger(run, source))?;
         self.known.saw(run, log.run.number);
+        match log.run.head.status.is_ended() {
+            true => self.known.forget(run),
+            false => self.known.read(run, &log.records),
+        }
         Ok(Some(Loaded { log, due }))
+    }
+
+    /// A run's own row, and its rows after the first `known` records. The order in which they are read matters: see `row`.
+    async fn rows_after(&self, run: RunId, known: usize) -> Result<Option<(Row, Vec<Row>)>, Error> {
+        let query = self.aws.query().expression_attribute_values(":run", row::text(run.to_string()));
+        if known == 0 {
+            let mut rows = self.aws.rows(query.key_condition_expression("pk = :run"), usize::MAX).await?;
+            // Without a row of its own it has not begun, whatever else of it is there already.
+            let has_begun = rows.first().is_some_and(|first| sort(first) == row::RUN);
+            return Ok(has_begun.then(|| (rows.remove(0), rows)));
+        }
+        let Some(own) = self.aws.row(own_key(run)).await? else { return Ok(None) };
+        let query = query.key_condition_expression("pk = :run AND sk > :last");
+        let query = query.expression_attribute_values(":last", row::text(row::record_key(known as u64)));
+        Ok(Some((own, self.aws.rows(query, usize::MAX).await?)))
     }
 
     /// The last two records: the one before is what the last is checked against.
@@ -81,7 +101,7 @@ impl AwsStore {
 
     /// Whether the run has a row of its own.
     pub(super) async fn has_begun(&self, run: RunId) -> Result<bool, Error> {
-        if self.known.records(run) > 0 {
+        if self.known.number(run) > 0 {
             return Ok(true);
         }
         let Some(own) = self.aws.row(own_key(run)).await? else { return Ok(false) };

@@ -68,8 +68,9 @@ impl AwsStore {
             self.known.saw(run, number);
             return Ok(Commit::Taken(taken));
         }
-        self.known.saw(run, number);
+        self.known.wrote(run, record);
         if record.record.head.status.is_ended() {
+            self.known.forget(run);
             self.list_as_ended(run, &record.record).await;
         }
         Ok(Commit::Stored)
@@ -107,7 +108,7 @@ impl AwsStore {
 
     /// The record before `number` must be there. Who loaded the run knows; others have to ask.
     async fn must_follow(&self, run: RunId, number: u64) -> Result<(), Error> {
-        if number > 1 && self.known.records(run) + 1 >= number {
+        if number > 1 && self.known.number(run) + 1 >= number {
             return Ok(());
         }
         let last = match self.last_row(run).await? {

@@ -253,6 +253,47 @@ async fn a_step_is_two_writes_and_one_question() {
     assert!(sent < 2 * record.bytes.len() + 2_000, "{sent} bytes for a record of {}", record.bytes.len());
 }
 
+/// Of a long run, only what came since is read again: what it costs does not grow with the run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_run_is_read_once() {
+    let Some((proxy, aws)) = behind_proxy().await else { return };
+    let (store, other) = (aws.store(), aws.store());
+    let mut log = begun(&store, 1).await;
+    let run = log.run.id;
+    for _ in 0..60 {
+        let record = sample::step(&log, 0, 3, false);
+        other.commit(run, &record, None).await.unwrap();
+        log.push(record);
+    }
+    let whole = store.load(run).await.unwrap().unwrap();
+    assert_eq!(whole.log.records, log.records);
+    let own = sample::step(&log, 0, 3, false);
+    store.commit(run, &own, None).await.unwrap();
+    log.push(own);
+    for text in ["one", "two"] {
+        let theirs = sample::step(&log, 0, 3, false);
+        other.commit(run, &theirs, None).await.unwrap();
+        other.put(run, &sample::message(text, text), Some(sample::at(77))).await.unwrap();
+        log.push(theirs);
+        proxy.take_calls();
+        proxy.take_answered();
+        let again = store.load(run).await.unwrap().unwrap();
+        assert_eq!((&again.log.records, &again.log.run), (&log.records, &log.run));
+        assert_eq!(again.due.unwrap().at, sample::at(77));
+        assert_eq!(again.log.items.len(), if text == "one" { 1 } else { 2 });
+        let answered = proxy.take_answered();
+        assert!(answered < 8 << 10, "{answered} bytes were read again");
+        let calls: Vec<String> = proxy.take_calls().into_iter().map(|call| call.action).collect();
+        assert_eq!(calls, ["GetItem", "Query"], "first its own row, then what can follow from it");
+    }
+    let last = sample::answer(&log);
+    other.commit(run, &last, None).await.unwrap();
+    log.push(last);
+    for _ in 0..2 {
+        assert_eq!(store.load(run).await.unwrap().unwrap().log.records, log.records);
+    }
+}
+
 /// A run that ended is filed as ended, also if the write that does so failed: the next list mends it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_mend_what_was_not_filed() {

@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
@@ -70,6 +71,7 @@ struct Inner {
     client: Client<HttpConnector, Full<Bytes>>,
     plan: Mutex<Arc<Plan>>,
     calls: Mutex<Vec<Call>>,
+    answered: AtomicUsize,
 }
 
 impl Proxy {
@@ -82,6 +84,7 @@ impl Proxy {
             client: Client::builder(TokioExecutor::new()).build_http(),
             plan: Mutex::new(Arc::new(|_: &Call| Fault::None)),
             calls: Mutex::default(),
+            answered: AtomicUsize::new(0),
         });
         let proxy = Self { endpoint, inner: Arc::clone(&inner) };
         tokio::spawn(async move {
@@ -102,6 +105,11 @@ impl Proxy {
     /// Takes out the calls seen so far, tries that were refused or cut included.
     pub(crate) fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.inner.calls.lock().unwrap())
+    }
+
+    /// Takes out how many bytes of answers came so far.
+    pub(crate) fn take_answered(&self) -> usize {
+        self.inner.answered.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -143,6 +151,7 @@ impl Inner {
         let answer = self.client.request(request.body(Full::new(body.clone())).unwrap()).await.map_err(|_| IsCut)?;
         let (head, body) = answer.into_parts();
         let body = body.collect().await.map_err(|_| IsCut)?.to_bytes();
+        self.answered.fetch_add(body.len(), Ordering::Relaxed);
         Ok(Response::from_parts(head, Full::new(body)))
     }
 }
