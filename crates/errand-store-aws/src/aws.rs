@@ -104,6 +104,12 @@ impl Aws {
         let key = [nobody(crate::row::PARTITION), nobody(crate::row::SORT)].into();
         let asked = self.dynamodb.get_item().table_name(&self.settings.table).set_key(Some(key)).send().await;
         asked.map_err(|error| sorted(self.at_table("dynamodb:GetItem"), &error))?;
+        for (index, partition) in
+            [(crate::row::DUE_INDEX, crate::row::DUE_PARTITION), (crate::row::LIST_INDEX, crate::row::LIST_PARTITION)]
+        {
+            let query = self.query_index(index).key_condition_expression(format!("{partition} = :nobody"));
+            self.page(query.expression_attribute_values(":nobody", crate::row::text("check")).limit(1)).await?;
+        }
         let asked = self.s3.head_bucket().bucket(&self.settings.bucket).send().await;
         asked.map_err(|error| {
             let lacking = error.as_service_error().is_some_and(|error| error.is_not_found());

@@ -1,12 +1,12 @@
 //! Receiving, for workers that pull.
 
-use super::batch::Batch;
-use super::send::{AwsQueue, answers};
+use super::receipts::Receipts;
+use super::send::AwsQueue;
 use super::wire::{Sorted, sort};
 use crate::error::sorted;
 use crate::{Aws, Error};
 use async_trait::async_trait;
-use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, Message as Received, MessageSystemAttributeName as Attribute};
+use aws_sdk_sqs::types::{Message as Received, MessageSystemAttributeName as Attribute};
 use errand_core::Timestamp;
 use errand_engine::ports::{Delivery, Inbox, Message, World};
 use std::collections::{HashMap, VecDeque};
@@ -47,7 +47,7 @@ struct Inner {
     failures: AtomicU32,
     next_handle: AtomicU64,
     changed: Notify,
-    deletes: Batch<String>,
+    receipts: Receipts,
 }
 
 #[derive(Default)]
@@ -73,6 +73,7 @@ struct Handle {
 impl AwsInbox {
     pub(crate) fn new(aws: Aws, world: Arc<dyn World>, url: &str, at_once: usize) -> Self {
         let is_dead = url == aws.settings.dead;
+        let receipts = aws.clone();
         let inner = Inner {
             queue: AwsQueue::new(aws.clone(), Arc::clone(&world)),
             aws,
@@ -85,7 +86,7 @@ impl AwsInbox {
             failures: AtomicU32::new(0),
             next_handle: AtomicU64::new(1),
             changed: Notify::new(),
-            deletes: Batch::default(),
+            receipts: Receipts::new(receipts, url),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -146,7 +147,7 @@ impl Inner {
     /// Lets others have messages that nobody here looked at.
     async fn release(&self, messages: VecDeque<Arrived>) {
         for arrived in messages {
-            self.hide(arrived.message.receipt_handle().unwrap_or_default(), 0).await;
+            self.receipts.hide(arrived.message.receipt_handle().unwrap_or_default(), 0).await;
         }
     }
 
@@ -157,7 +158,7 @@ impl Inner {
         let now = self.world.now();
         // Its time must be for work, not for waiting here.
         if now.since(at) > hidden_until.since(at) / 4 {
-            self.hide(&receipt, 0).await;
+            self.receipts.hide(&receipt, 0).await;
             return None;
         }
         let attributes = message.attributes.unwrap_or_default();
@@ -168,18 +169,18 @@ impl Inner {
             Sorted::Early(message) if self.is_dead => Some(self.hand_out(message, receipt, hidden_until, receives)),
             Sorted::Early(message) => {
                 match self.queue.send_to(&self.url, &message).await {
-                    Ok(()) => self.delete(receipt).await,
+                    Ok(()) => self.receipts.delete(receipt).await,
                     Err(error) => self.keep(&receipt, "a message that is due later could not be sent on", &error).await,
                 }
                 None
             }
             _ if self.is_dead => {
                 // For people to look at; it goes when its time in the queue is over.
-                self.hide(&receipt, HIDDEN_MAX).await;
+                self.receipts.hide(&receipt, HIDDEN_MAX).await;
                 None
             }
             Sorted::Newer(_) if receives < LEFT_TIMES => {
-                self.hide(&receipt, LEFT_FOR as u64).await;
+                self.receipts.hide(&receipt, LEFT_FOR as u64).await;
                 None
             }
             Sorted::Newer(version) => {
@@ -209,36 +210,14 @@ impl Inner {
     async fn put_aside(&self, body: &str, reason: &str, receipt: String) {
         tracing::warn!(queue = self.url, reason, "a message that nobody can make use of is put among the dead letters");
         match self.queue.put_aside(body, reason).await {
-            Ok(()) => self.delete(receipt).await,
+            Ok(()) => self.receipts.delete(receipt).await,
             Err(error) => self.keep(&receipt, "a message could not be put among the dead letters", &error).await,
         }
     }
 
     async fn keep(&self, receipt: &str, what: &str, error: &Error) {
         tracing::warn!(code = error.code(), %error, what);
-        self.hide(receipt, LEFT_FOR as u64).await;
-    }
-
-    /// If it fails, the message comes again, which is normal.
-    async fn delete(&self, receipt: String) {
-        let call = |receipts| {
-            let (aws, url) = (self.aws.clone(), self.url.clone());
-            async move { delete_all(&aws, &url, receipts).await }
-        };
-        let deleted = self.deletes.add(receipt, call).await;
-        if let Err(error) = deleted {
-            tracing::warn!(code = error.code(), %error, "a message that is done with could not be deleted; it comes again");
-        }
-    }
-
-    /// If it fails, the message comes again when its time is over, or did already.
-    async fn hide(&self, receipt: &str, seconds: u64) {
-        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
-        let change = self.aws.sqs.change_message_visibility().queue_url(&self.url).receipt_handle(receipt);
-        if let Err(error) = change.visibility_timeout(seconds).send().await {
-            let error = sorted(self.aws.at_queue("sqs:ChangeMessageVisibility", &self.url), &error);
-            tracing::debug!(code = error.code(), %error, "a message could not be given back; it comes when its time is over");
-        }
+        self.receipts.hide(receipt, LEFT_FOR as u64).await;
     }
 
     /// The receipt of a message that is still in the hands that `delivery` put it in. Whoever comes too late takes it from
@@ -251,22 +230,6 @@ impl Inner {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that holds the lock can panic half way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn delete_all(aws: &Aws, url: &str, receipts: Vec<String>) -> Vec<Result<(), Error>> {
-    let at = aws.at_queue("sqs:DeleteMessage", url);
-    let entry = |(id, receipt): (usize, &String)| {
-        let entry = DeleteMessageBatchRequestEntry::builder().id(id.to_string()).receipt_handle(receipt);
-        entry.build().map_err(|error| Error::Unfit { what: "a receipt".to_owned(), reason: error.to_string() })
-    };
-    let done = match receipts.iter().enumerate().map(entry).collect() {
-        Ok(entries) => aws.sqs.delete_message_batch().queue_url(url).set_entries(Some(entries)).send().await,
-        Err(error) => return vec![Err(error); receipts.len()],
-    };
-    match done {
-        Ok(done) => answers(at, receipts.len(), done.failed()),
-        Err(error) => vec![Err(sorted(at, &error)); receipts.len()],
     }
 }
 
@@ -304,7 +267,7 @@ impl Inbox for AwsInbox {
 
     async fn ack(&self, delivery: &Delivery) {
         if let Some(receipt) = self.inner.take_handle(delivery) {
-            self.inner.delete(receipt).await;
+            self.inner.receipts.delete(receipt).await;
         }
     }
 
@@ -312,10 +275,10 @@ impl Inbox for AwsInbox {
         let Some(receipt) = self.inner.take_handle(delivery) else { return };
         let seconds = at.since(self.inner.world.now()).div_ceil(1_000);
         if seconds <= GIVE_BACK_MAX {
-            return self.inner.hide(&receipt, seconds).await;
+            return self.inner.receipts.hide(&receipt, seconds).await;
         }
         match self.inner.queue.send_to(&self.inner.url, &delivery.message.at(at)).await {
-            Ok(()) => self.inner.delete(receipt).await,
+            Ok(()) => self.inner.receipts.delete(receipt).await,
             Err(error) => self.inner.keep(&receipt, "a message that is due later could not be sent on", &error).await,
         }
     }

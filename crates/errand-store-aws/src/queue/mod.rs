@@ -6,6 +6,7 @@
 
 mod batch;
 mod inbox;
+mod receipts;
 mod runner;
 mod send;
 pub(crate) mod wire;

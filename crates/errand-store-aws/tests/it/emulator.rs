@@ -170,6 +170,19 @@ async fn make_table(dynamodb: &aws_sdk_dynamodb::Client, settings: &Settings) {
         .unwrap();
 }
 
+/// Makes a table as somebody could who did not read how, and tells its name.
+pub(crate) async fn make_bare_table(settings: &Settings) -> String {
+    let name = format!("{}-bare", settings.table);
+    let make = dynamodb(settings).await.create_table().table_name(&name).billing_mode(BillingMode::PayPerRequest);
+    let attribute = |name: &str| {
+        AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build().unwrap()
+    };
+    let key = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap();
+    let make = make.attribute_definitions(attribute("pk")).attribute_definitions(attribute("sk"));
+    make.key_schema(key("pk", KeyType::Hash)).key_schema(key("sk", KeyType::Range)).send().await.unwrap();
+    name
+}
+
 async fn make_queues(sqs: &aws_sdk_sqs::Client, settings: &Settings) {
     let name = |url: &str| url.rsplit('/').next().unwrap().to_owned();
     sqs.create_queue().queue_name(name(&settings.dead)).send().await.unwrap();

@@ -2,7 +2,7 @@
 //! something about it is told what.
 
 use crate::conformance::{self, sample};
-use crate::emulator::{clients, emulator, make, settings};
+use crate::emulator::{self, clients, emulator, make, settings};
 use crate::proxy::{Call, Fault, Proxy};
 use crate::world::Clock;
 use errand_core::{Item, RunLog};
@@ -224,6 +224,8 @@ async fn a_check_finds_what_is_missing() {
     assert_eq!(code(&|settings| settings.bucket = "other-bucket".to_owned()).await, "aws_bucket_missing");
     assert_eq!(code(&|settings| settings.dead += "x").await, "aws_queue_missing");
     assert_eq!(code(&|settings| settings.endpoint = Some("http://127.0.0.1:1".to_owned())).await, "aws_unreachable");
+    let bare = emulator::make_bare_table(&good).await;
+    assert_eq!(code(&|settings| settings.table = bare.clone()).await, "aws_table_wrong");
     let no_region = Settings { region: None, ..good };
     let config = aws_config::SdkConfig::builder().build();
     assert!(matches!(Aws::with(&config, no_region), Err(Error::Region { .. })));
