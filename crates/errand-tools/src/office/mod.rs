@@ -2,7 +2,7 @@
 //! out. Nothing of what a model writes becomes code: the programs get it as JSON.
 //!
 //! [`document`] and [`data`] are what a model asks for; `python/` holds the programs: `common` (how they are asked and answer, and
-//! which files they open), `tables` (files as tables, and workbooks), `data`, `document` with `markdown` (Markdown as a tree) and
+//! which files they open), `tables` and `books` (files as tables, and workbooks), `data`, `document` with `markdown` (Markdown as a tree) and
 //! a writer for each kind of file.
 
 mod data;
@@ -49,7 +49,8 @@ const FRAME_BYTES: usize = 1024;
 /// Where files are made before they take their names; what a program that was killed left there goes.
 const MAKING: &str = ".errand/making";
 /// What a box finds in `/run/errand`.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
+    ("books.py", include_str!("python/books.py")),
     ("common.py", include_str!("python/common.py")),
     ("data.py", include_str!("python/data.py")),
     ("document.py", include_str!("python/document.py")),

@@ -3,6 +3,7 @@
 import os
 import re
 
+import books
 import tables
 from common import Problem, Writing, beneath, count, main, size
 from tables import first_lines, literal, quoted
@@ -84,8 +85,8 @@ def write(base, path):
     ending = os.path.splitext(path)[1].lower()
     rows = base.execute("SELECT count(*) FROM errand_result").fetchone()[0]
     if ending == ".xlsx":
-        tables.check_room(path, rows + 1, len(base.execute("DESCRIBE errand_result").fetchall()))
-        tables.write_workbook(path, [("Result", workbook_rows(base), [])])
+        books.check_room(path, rows + 1, len(base.execute("DESCRIBE errand_result").fetchall()))
+        books.write(path, [("Result", workbook_rows(base), [])])
     else:
         form = {
             ".csv": "FORMAT csv, HEADER", ".tsv": "FORMAT csv, HEADER, DELIMITER '\t'", ".json": "FORMAT json, ARRAY true",

@@ -2,6 +2,7 @@
 
 import os
 
+import books
 import tables
 from common import Problem, beneath, main, readable, size
 from markdown import Reader, plain, tables_of
@@ -18,7 +19,7 @@ def work(request):
     for path in request["to"]:
         ending = os.path.splitext(path)[1].lower()
         if ending == ".xlsx":
-            counts = tables.write_workbook(path, sheets(path, request, blocks))
+            counts = books.write(path, sheets(path, request, blocks))
             what = ", ".join(f"{title} with {rows:,} rows" for title, rows in counts)
         else:
             what = write(ending, path, blocks, about, reader)
