@@ -2,6 +2,7 @@
 
 use crate::problem;
 use errand_e2b::outside::{Service, Settings};
+use errand_egress::{AllowList, Reach, System, Terms};
 use errand_sandbox::{Engine, EngineConfig, Images, ImagesConfig, Limits, Sessions};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -29,6 +30,16 @@ pub(crate) struct Args {
     /// Memory of one sandbox, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     memory: u64,
+    /// Host that sandboxes may reach, at most: HOST[:PORT], *.SUFFIX, an address or a range of them, or * for everything public;
+    /// methods and `plain` may stand behind it; may be given several times; none without it
+    #[arg(long, value_name = "HOST")]
+    egress: Vec<String>,
+    /// What may pass to and from the hosts of one sandbox, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    egress_mib: u64,
+    /// Address beside the public ones that hosts may have: a host, an address, either with :PORT, or a range
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    allow_address: Vec<String>,
     /// Refuse to start unless memory, processes and processor time are bounded hard
     #[arg(long)]
     require_hard_quotas: bool,
@@ -68,12 +79,22 @@ fn carry_out(args: &Args) -> Result<(), String> {
         arguments: vec![ENVD.to_owned()],
         limits: Limits { memory_bytes: args.memory.saturating_mul(1 << 20), ..Limits::default() },
         running_max: args.running_max,
+        egress: Some(egress(args)?),
     };
     settings.limits.validate().map_err(told)?;
     let service = Service::new(engine, sessions, settings).map_err(told)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("error: {error}"))?;
     runtime.block_on(listen(args.e2b_listen, service))
+}
+
+/// What sandboxes may reach at most, and by which addresses.
+fn egress(args: &Args) -> Result<(Terms, Reach), String> {
+    let terms = Terms::parse(&args.egress, args.egress_mib.saturating_mul(1 << 20), &[]);
+    let terms = terms.map_err(|error| format!("error [{}]: --egress: {error}", error.code()))?;
+    let allow = AllowList::parse(&args.allow_address);
+    let allow = allow.map_err(|error| format!("error [{}]: --allow-address: {error}", error.code()))?;
+    Ok((terms, Reach::new(allow, Arc::new(System))))
 }
 
 async fn listen(address: SocketAddr, service: Service) -> Result<(), String> {

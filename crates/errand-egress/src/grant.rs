@@ -73,6 +73,11 @@ impl Grant {
         Grant { hosts, bytes_max: BYTES_DEFAULT, ends_at: None, deny: Vec::new() }.checked()
     }
 
+    /// Nothing.
+    pub fn none() -> Grant {
+        Grant { hosts: Vec::new(), bytes_max: 0, ends_at: None, deny: Vec::new() }
+    }
+
     /// The same, checked: for one that was read from somewhere.
     ///
     /// # Errors

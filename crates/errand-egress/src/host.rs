@@ -219,6 +219,11 @@ impl Pattern {
         self.0 == Meaning::All
     }
 
+    /// Whether it means addresses alone.
+    pub fn is_address(&self) -> bool {
+        matches!(self.0, Meaning::Range(_) | Meaning::One(Place::Address(_)))
+    }
+
     pub(crate) fn means(&self, place: &Place) -> bool {
         match (&self.0, place) {
             (Meaning::All, _) => true,

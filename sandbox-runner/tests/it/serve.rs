@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -76,20 +76,48 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-#[test]
-fn the_stock_sdks_work() {
+/// Runs a script with the stock SDKs, where they are there.
+fn run_script(name: &str, server: &Server, arguments: &[&str]) {
+    let Some(python) = python() else { return };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python").join(name);
+    let url = format!("http://{}", server.address);
+    let output = Command::new(python).env_clear().arg(script).arg(url).args(arguments).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains("cases passed"), "{stdout}\n{stderr}");
+}
+
+fn python() -> Option<PathBuf> {
     let test = std::env::current_exe().unwrap();
     let python = test.ancestors().nth(3).unwrap().join("python/bin/python");
     if !python.is_file() {
         println!("skipped: there is no {}; run `cargo xtask python` first", python.display());
-        return;
     }
+    python.is_file().then_some(python)
+}
+
+#[test]
+fn the_stock_sdks_work() {
     let folder = tempfile::tempdir().unwrap();
     let Some(server) = Server::start(folder.path(), &[]) else { return };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python/e2b_sdk.py");
-    let output = Command::new(python).env_clear().arg(script).arg(format!("http://{}", server.address)).output().unwrap();
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && stdout.contains("cases passed"), "{stdout}\n{stderr}");
+    run_script("e2b_sdk.py", &server, &[]);
+}
+
+#[test]
+fn the_network_rules_of_the_stock_sdks_hold_within_what_the_server_allows() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines.next().and_then(Result::ok).is_some_and(|line| !line.is_empty()) {}
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi");
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let host = format!("localhost:{port}");
+    let arguments = ["--egress", &host, "--egress", "*.other.example", "--allow-address", &host];
+    let Some(server) = Server::start(folder.path(), &arguments) else { return };
+    run_script("e2b_network.py", &server, &[&port]);
 }
 
 #[test]

@@ -95,7 +95,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::package("errand-egress", &["errand-sandbox"]),
     Rule::package("errand-api", PORTS),
     // A surface over boxes alone, for clients that know nothing of runs; one half of it runs in the box.
-    Rule::package("errand-e2b", &["errand-sandbox"]),
+    Rule::package("errand-e2b", &["errand-sandbox", "errand-egress"]),
     Rule::package("errand-cli", ALL),
     Rule::package(
         "sandbox-runner",

@@ -68,14 +68,20 @@ async fn sandboxes(context: &Context, args: &Serve, config: &Config) -> Result<O
     }
     let boxes = EngineConfig { require_hard_quotas: config.sandbox.hard_quotas, ..engine_config(config) };
     let data = config.data.clone();
+    let egress = Some((config.sandbox.egress.clone(), crate::toolbox::reach(config)?));
     let program =
         std::env::current_exe().map_err(|error| unusable(&format!("this program's file is not known: {error}")))?;
     // The probe blocks: it makes boxes and waits for them.
     let service = tokio::task::spawn_blocking(move || {
         let images = Images::at(data.join("images"), ImagesConfig::default())?;
         let sessions = Sessions::at(data.join("e2b"))?.with_images(Arc::new(images));
-        let settings =
-            Settings { program, arguments: vec!["envd".to_owned()], limits: Limits::default(), running_max: SANDBOXES_MAX };
+        let settings = Settings {
+            program,
+            arguments: vec!["envd".to_owned()],
+            limits: Limits::default(),
+            running_max: SANDBOXES_MAX,
+            egress,
+        };
         Service::new(Arc::new(Engine::start(&boxes)?), sessions, settings)
     });
     let service = service.await.map_err(|error| unusable(&error.to_string()))?.map_err(told)?;

@@ -1,12 +1,13 @@
 //! The control plane: sandboxes as they are made, told of, and ended.
 
+use super::network::{self, Network};
 use super::sandbox::{Order, Sandbox};
 use super::{Refused, Service};
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::Value;
@@ -38,7 +39,7 @@ struct New {
     env_vars: BTreeMap<String, String>,
     #[serde(rename = "allow_internet_access")]
     internet: Option<bool>,
-    network: Option<Value>,
+    network: Option<Network>,
     mcp: Option<Value>,
     iam: Option<Value>,
     volume_mounts: Option<Value>,
@@ -66,6 +67,7 @@ pub(super) fn routes() -> Router<Arc<Service>> {
         .route("/sandboxes/{id}", get(one).delete(end))
         .route("/sandboxes/{id}/timeout", post(extend))
         .route("/sandboxes/{id}/refreshes", post(extend))
+        .route("/sandboxes/{id}/network", put(replace))
         .route("/sandboxes/{id}/pause", post(pause))
         .route("/sandboxes/{id}/resume", post(resume))
         .route("/sandboxes/{id}/connect", post(resume))
@@ -76,24 +78,21 @@ pub(super) fn routes() -> Router<Arc<Service>> {
 }
 
 async fn create(State(service): State<Arc<Service>>, body: Bytes) -> Result<Response, Refused> {
-    let order = order(read(&body)?)?;
+    let order = order(read(&body)?, &service)?;
     let sandbox = to_the_end(async move { service.create(order).await }).await?;
     Ok((StatusCode::CREATED, Json(sandbox.access())).into_response())
 }
 
-fn order(new: New) -> Result<Order, Refused> {
+fn order(new: New, service: &Service) -> Result<Order, Refused> {
     let bad = |message: String| Refused::new(StatusCode::BAD_REQUEST, message);
     let given = |value: &Option<Value>| value.as_ref().is_some_and(|value| !value.is_null());
-    let unsupported = [
-        ("network", given(&new.network)),
-        ("mcp", given(&new.mcp)),
-        ("iam", given(&new.iam)),
-        ("volumeMounts", given(&new.volume_mounts)),
-        ("allow_internet_access", new.internet == Some(true)),
-    ];
+    let unsupported = [("mcp", given(&new.mcp)), ("iam", given(&new.iam)), ("volumeMounts", given(&new.volume_mounts))];
     if let Some((name, _)) = unsupported.into_iter().find(|(_, given)| *given) {
-        return Err(bad(format!("{name} is not supported by this server: its sandboxes have no network")));
+        return Err(bad(format!("{name} is not supported by this server")));
     }
+    let mut network = new.network.unwrap_or_default();
+    network.internet = new.internet.or(network.internet);
+    let grant = network.grant(&service.terms)?;
     for (name, map) in [("metadata", &new.metadata), ("envVars", &new.env_vars)] {
         if map.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAP_BYTES_MAX {
             return Err(bad(format!("{name} has over {MAP_BYTES_MAX} bytes")));
@@ -111,6 +110,7 @@ fn order(new: New) -> Result<Order, Refused> {
         variables: new.env_vars,
         timeout: seconds(new.timeout.unwrap_or(TIMEOUT))?,
         pauses: new.auto_pause,
+        grant,
     })
 }
 
@@ -161,7 +161,9 @@ async fn list(State(service): State<Arc<Service>>, Query(wanted): Query<Wanted>)
 async fn one(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Response, Refused> {
     let sandbox = service.find(&id)?;
     let mut told = sandbox.told(&service.settings.limits);
-    told["allowInternetAccess"] = false.into();
+    let grant = sandbox.grant();
+    told["allowInternetAccess"] = (!grant.hosts.is_empty()).into();
+    told["network"] = network::told(&grant);
     Ok(Json(told).into_response())
 }
 
@@ -174,6 +176,14 @@ async fn extend(State(service): State<Arc<Service>>, Path(id): Path<String>, bod
     let Until { timeout } = read(&body)?;
     let sandbox = service.find(&id)?;
     sandbox.extend(seconds(timeout.unwrap_or(TIMEOUT))?);
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Puts another network in place of the one that a sandbox has; what is left out is as if it had never been asked for.
+async fn replace(State(service): State<Arc<Service>>, Path(id): Path<String>, body: Bytes) -> Result<Response, Refused> {
+    let sandbox = service.find(&id)?;
+    let network: Network = read(&body)?;
+    sandbox.replace(network.grant(&service.terms)?);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -3,6 +3,7 @@
 //! Control plane and sandboxes are told apart by the header `E2b-Sandbox-Id`, so that one address is enough for both.
 
 mod control;
+mod network;
 mod pass;
 mod sandbox;
 
@@ -12,6 +13,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
+use errand_egress::{Grant, Proxy, ProxyConfig, Reach, Terms, Times};
 use errand_sandbox::{Engine, Limits, Sessions};
 use sandbox::Sandbox;
 use serde_json::json;
@@ -37,6 +39,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Most sandboxes at a time, paused ones left out.
     pub running_max: usize,
+    /// What sandboxes may reach at most, by which addresses; none for sandboxes without a network. Secrets are not for them.
+    pub egress: Option<(Terms, Reach)>,
 }
 
 /// All sandboxes of this process. When it is dropped they end; their workspaces stay with the sessions' folder.
@@ -46,6 +50,9 @@ pub struct Service {
     settings: Settings,
     sockets: tempfile::TempDir,
     sandboxes: Mutex<BTreeMap<String, Arc<Sandbox>>>,
+    /// What sandboxes may reach, and the proxy they reach it through; no terms and none where they have no network.
+    terms: Terms,
+    proxy: Option<Arc<Proxy>>,
 }
 
 /// What was asked for cannot be done; told in the form of the SDKs.
@@ -102,7 +109,11 @@ impl Service {
         };
         // Short enough for a socket's address, and of this user alone.
         let sockets = tempfile::Builder::new().prefix("errand-e2b-").tempdir().map_err(failed)?;
-        Ok(Self { engine, sessions, settings, sockets, sandboxes: Mutex::default() })
+        let (terms, proxy) = match settings.egress.clone().filter(|(terms, _)| !terms.is_empty()) {
+            Some((terms, reach)) => (terms, Some(started(reach)?)),
+            None => (Terms { grant: Grant::none(), secrets: Vec::new() }, None),
+        };
+        Ok(Self { engine, sessions, settings, sockets, sandboxes: Mutex::default(), terms, proxy })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Sandbox>>> {
@@ -112,6 +123,11 @@ impl Service {
     fn find(&self, id: &str) -> Result<Arc<Sandbox>, Refused> {
         self.lock().get(id).map(Arc::clone).ok_or_else(|| Refused::not_found(id))
     }
+}
+
+fn started(reach: Reach) -> errand_sandbox::Result<Arc<Proxy>> {
+    let failed = |source| errand_sandbox::Error::Io { action: "starting the proxy of", path: "sandboxes".into(), source };
+    Proxy::start(ProxyConfig { reach, times: Times::default(), tls: None }).map_err(failed)
 }
 
 /// Serves until the future is dropped; sandboxes end with it.

@@ -2,6 +2,7 @@
 
 use super::{Refused, Service};
 use axum::http::StatusCode;
+use errand_egress::{Egress, Grant};
 use errand_sandbox::{Exec, Language, Resident, Session, SessionOptions};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -29,6 +30,10 @@ pub(super) struct Sandbox {
     traffic_token: String,
     started: Timestamp,
     ends: Mutex<Timestamp>,
+    /// What it may reach now.
+    grant: Mutex<Grant>,
+    /// Its way out, where the server gives sandboxes any: also to one that may reach nothing now, for it may later.
+    egress: Option<Arc<Egress>>,
     /// Held by whoever changes what the sandbox is.
     standing: tokio::sync::Mutex<Standing>,
 }
@@ -42,6 +47,8 @@ pub(super) struct Order {
     pub(super) variables: BTreeMap<String, String>,
     pub(super) timeout: Duration,
     pub(super) pauses: bool,
+    /// What it may reach at first.
+    pub(super) grant: Grant,
 }
 
 /// What a sandbox is just now.
@@ -59,7 +66,10 @@ impl Service {
         let now = Timestamp::now();
         let ends = Mutex::new(later(now, order.timeout));
         let standing = tokio::sync::Mutex::new(Standing::Ended);
-        let sandbox = Arc::new(Sandbox { id: id.clone(), order, token, traffic_token, started: now, ends, standing });
+        let grant = Mutex::new(order.grant.clone());
+        let egress = self.proxy.as_ref().map(|proxy| proxy.way_out(&id, order.grant.clone(), Vec::new()));
+        let sandbox = Sandbox { id: id.clone(), order, token, traffic_token, started: now, ends, grant, egress, standing };
+        let sandbox = Arc::new(sandbox);
         let mut standing = sandbox.standing.lock().await;
         {
             let mut all = self.lock();
@@ -68,8 +78,15 @@ impl Service {
             all.insert(id.clone(), Arc::clone(&sandbox));
         }
         let options = SessionOptions { image: sandbox.order.image.clone(), ..SessionOptions::default() };
-        let service = Arc::clone(self);
-        let made = blocking(move || Ok(Arc::new(service.sessions.create_with(&id, &options)?))).await;
+        let (service, egress) = (Arc::clone(self), sandbox.egress.clone());
+        let made = blocking(move || {
+            let mut session = service.sessions.create_with(&id, &options)?;
+            if let Some(egress) = egress {
+                session.set_way_out(egress);
+            }
+            Ok(Arc::new(session))
+        });
+        let made = made.await;
         let begun = match made {
             Ok(session) => self.begin(&sandbox, session).await,
             Err(refused) => Err(refused),
@@ -215,6 +232,20 @@ impl Sandbox {
     /// Sets its end to so long from now.
     pub(super) fn extend(&self, timeout: Duration) {
         *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = later(Timestamp::now(), timeout);
+    }
+
+    /// What it may reach.
+    pub(super) fn grant(&self) -> Grant {
+        self.grant.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts another grant in place of that.
+    pub(super) fn replace(&self, grant: Grant) {
+        let mut current = self.grant.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(egress) = &self.egress {
+            egress.replace(grant.clone());
+        }
+        *current = grant;
     }
 
     /// Whether this is the token that its maker was given, or, for code alone, the one for traffic.
