@@ -264,6 +264,21 @@ fn it_serves_this_machine_alone_and_says_when_it_cannot() {
 }
 
 #[test]
+fn what_cannot_be_allowed_is_told_before_anything_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, code) in [
+        (["--egress", "http://a.example"], "egress_grant_invalid"),
+        (["--egress", "a.example:0"], "egress_grant_invalid"),
+        (["--allow-address", "10.0.0.0/99"], "config_invalid"),
+    ] {
+        let output = command(folder.path()).args(["--e2b-listen", "127.0.0.1:0"]).args(arguments).output().unwrap();
+        let problem = String::from_utf8(output.stderr).unwrap();
+        let told = problem.contains(code) && problem.contains(arguments[0]);
+        assert!(output.status.code() == Some(1) && (told || problem.contains("sandbox_tier_unavailable")), "{problem}");
+    }
+}
+
+#[test]
 fn who_goes_away_leaves_nothing_half_done() {
     let folder = tempfile::tempdir().unwrap();
     let Some(server) = Server::start(folder.path(), &[]) else { return };

@@ -5,6 +5,7 @@
 
 mod boxes;
 mod endurance;
+mod grants;
 mod names;
 mod registries;
 mod requests;
