@@ -6,6 +6,7 @@
 #[allow(unreachable_pub, dead_code, reason = "the suite is public where it is at home")]
 mod conformance;
 mod emulator;
+mod engine;
 mod faults;
 mod proxy;
 mod queue;
