@@ -187,6 +187,7 @@ pub async fn store(make: impl AsyncFn() -> Arc<dyn Store>) {
     wakes_with_the_write(&*make().await).await;
     finds_the_most_overdue_first(&*make().await).await;
     lists_newest_first_in_pages(&*make().await).await;
+    lists_a_tenants_own(&*make().await).await;
     begins_a_fork_with_all_its_records(&*make().await).await;
 }
 
@@ -398,14 +399,52 @@ pub async fn lists_newest_first_in_pages(store: &dyn Store) {
     let expected: Vec<_> = logs.iter().rev().map(errand_engine::ports::RunSummary::of).collect();
     assert_eq!(all.runs, expected);
     assert!(!all.has_more);
-    let filter = |before: Option<u64>, limit| RunFilter { status: None, before: before.map(sample::run), limit };
+    let filter = |before: Option<u64>, limit| RunFilter { before: before.map(sample::run), limit, ..RunFilter::default() };
     let first = store.list(&filter(None, 2)).await.unwrap();
     assert_eq!((first.runs.as_slice(), first.has_more), (&expected[..2], true));
     let second = store.list(&filter(Some(4), 3)).await.unwrap();
     assert_eq!((second.runs.as_slice(), second.has_more), (&expected[2..], false));
-    let done = RunFilter { status: Some("done".to_owned()), before: None, limit: 1 };
+    let done = RunFilter { status: Some("done".to_owned()), limit: 1, ..RunFilter::default() };
     let done = store.list(&done).await.unwrap();
     assert_eq!((done.runs.as_slice(), done.has_more), (&expected[2..3], true));
+}
+
+/// A list shows the runs of one tenant, however it is filtered, and they stay its own when they end.
+pub async fn lists_a_tenants_own(store: &dyn Store) {
+    let tenants: [errand_core::TenantId; 3] = ["a", "b", "a-b"].map(|tenant| tenant.parse().unwrap());
+    let mut logs = Vec::new();
+    for number in 1..=6u64 {
+        let mut started = sample::started("whose?");
+        started.config.tenant = tenants[number as usize % 3].clone();
+        let (run, at) = (sample::run(number), sample::at(number));
+        let log = RunLog::begin(run, started, at, Making { made_under: 0, attempt: 0, maker: Nonce(number) });
+        assert_eq!(store.begin(run, &log.records, at).await.unwrap(), Commit::Stored);
+        logs.push(log);
+    }
+    for log in &mut logs[..3] {
+        let record = sample::answer(log);
+        assert_eq!(store.commit(log.run.id, &record, None).await.unwrap(), Commit::Stored);
+        log.push(record);
+    }
+    for tenant in &tenants {
+        let of = |status: Option<&str>, before: Option<u64>| RunFilter {
+            tenant: tenant.clone(),
+            status: status.map(str::to_owned),
+            before: before.map(sample::run),
+            limit: 1,
+        };
+        let own: Vec<_> = logs.iter().rev().filter(|log| log.run.config.tenant == *tenant).collect();
+        let summaries: Vec<_> = own.iter().map(|log| errand_engine::ports::RunSummary::of(log)).collect();
+        for _ in 0..2 {
+            let first = store.list(&of(None, None)).await.unwrap();
+            assert_eq!((first.runs.as_slice(), first.has_more), (&summaries[..1], true), "{tenant}");
+            let second = store.list(&of(None, Some(4))).await.unwrap();
+            assert_eq!((second.runs.as_slice(), second.has_more), (&summaries[1..], false), "{tenant}");
+            let done = store.list(&of(Some("done"), None)).await.unwrap();
+            assert_eq!((done.runs.as_slice(), done.has_more), (&summaries[1..], false), "{tenant}");
+        }
+    }
+    assert_eq!(store.list(&RunFilter::default()).await.unwrap().runs, []);
 }
 
 /// A fork begins with the records it shares.

@@ -227,6 +227,9 @@ pub(crate) enum StatusName {
 
 #[derive(Debug, Args)]
 pub(crate) struct Runs {
+    /// Runs of this tenant, see `errand keys` [default: default]
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: Option<String>,
     /// Only runs that stand so
     #[arg(long, value_enum)]
     pub(crate) status: Option<StatusName>,

@@ -103,6 +103,7 @@ const USAGE: &[&str] = &[
     "task_empty",
     "task_not_text",
     "task_too_long",
+    "tenant_invalid",
     "tool_manifest_broken",
     "tool_named_twice",
     "tool_secret_in_clear",

@@ -137,7 +137,8 @@ impl Store for Sim {
 
     async fn list(&self, filter: &RunFilter) -> Result<Page, PortError> {
         let wanted = |summary: &RunSummary| {
-            filter.status.as_ref().is_none_or(|status| *status == summary.status)
+            filter.tenant == summary.tenant
+                && filter.status.as_ref().is_none_or(|status| *status == summary.status)
                 && filter.before.is_none_or(|before| summary.run < before)
         };
         let limit = if filter.limit == 0 { 50 } else { filter.limit as usize };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The tenant that messages are sent for and runs are listed under, as long as neither messages nor lists name one.
+/// The tenant that messages are sent for, as long as messages name none.
 pub const TENANT: &str = "default";
 
 /// How long a delivery stays hidden unless the queue's owner says otherwise: the longest tool call (15 min) and then some,

@@ -88,6 +88,16 @@ pub enum Error {
         /// The newest schema this code knows.
         known: i64,
     },
+    /// The database was written by an older version, and is only being read.
+    #[error("the database {path} has schema {found}, this version reads {known}: `errand resume` brings it up to date")]
+    Older {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The schema this code reads.
+        known: i64,
+    },
     /// A run's log is not what was written.
     #[error("run {run}: {source}")]
     Ledger {
@@ -189,6 +199,7 @@ impl Error {
             Error::Full { .. } => "disk_full",
             Error::Corrupt { .. } => "data_corrupt",
             Error::Newer { .. } => "data_newer",
+            Error::Older { .. } => "data_older",
             Error::Ledger { source: LogError::Record(errand_core::RecordError::Newer { .. }), .. } => "data_newer",
             Error::Ledger { .. } => "ledger_broken",
             Error::Unreadable { .. } => "data_unreadable",

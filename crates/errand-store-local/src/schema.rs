@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The newest schema this code knows; kept in `PRAGMA user_version`.
-pub(crate) const SCHEMA: i64 = 1;
+pub(crate) const SCHEMA: i64 = 2;
 
 /// "Erra", kept in `PRAGMA application_id`.
 const APPLICATION: i64 = 0x4572_7261;
@@ -58,9 +58,11 @@ const TABLES: &str = "
         model TEXT NOT NULL,
         parent TEXT,
         due_at INTEGER,
-        due_version INTEGER NOT NULL
+        due_version INTEGER NOT NULL,
+        tenant TEXT NOT NULL
     ) STRICT;
-    CREATE INDEX runs_by_status ON runs (status, run);
+    CREATE INDEX runs_by_tenant ON runs (tenant, run);
+    CREATE INDEX runs_by_status ON runs (tenant, status, run);
     CREATE INDEX runs_unfinished ON runs (run) WHERE ended = 0;
     CREATE INDEX runs_due ON runs (due_at) WHERE due_at IS NOT NULL;
     CREATE TABLE records (
@@ -77,6 +79,14 @@ const TABLES: &str = "
         item TEXT NOT NULL,
         UNIQUE (run, key)
     ) STRICT;
+";
+
+/// What the owner does to a database with schema 1, whose runs had no tenant.
+const FROM_1: &str = "
+    ALTER TABLE runs ADD COLUMN tenant TEXT NOT NULL DEFAULT 'default';
+    DROP INDEX runs_by_status;
+    CREATE INDEX runs_by_tenant ON runs (tenant, run);
+    CREATE INDEX runs_by_status ON runs (tenant, status, run);
 ";
 
 /// The slot of record `number` of the run in row `row`.
@@ -117,11 +127,11 @@ pub(crate) fn open_owned(file: &Path, faults: &FaultPlan) -> Result<Opened, Erro
     let sqlite = |error| Error::sqlite(file, error);
     let connection = Connection::open_with_flags(file, flags).map_err(sqlite)?;
     connection.busy_timeout(BUSY).map_err(sqlite)?;
-    if check_identity(&connection, file)? {
+    let Some(found) = check_identity(&connection, file)? else {
         drop(connection);
         fs::remove_file(file).map_err(|error| Error::writing("replace", file, error))?;
         return open_owned(file, faults);
-    }
+    };
     connection.pragma_update(None, "journal_mode", "WAL").map_err(sqlite)?;
     for (name, value) in [("synchronous", "FULL"), ("temp_store", "MEMORY")] {
         connection.pragma_update(None, name, value).map_err(sqlite)?;
@@ -129,8 +139,19 @@ pub(crate) fn open_owned(file: &Path, faults: &FaultPlan) -> Result<Opened, Erro
     connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(sqlite)?;
     connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES).map_err(sqlite)?;
     connection.pragma_update(None, "journal_size_limit", LOG_BYTES_KEPT).map_err(sqlite)?;
+    if found < SCHEMA {
+        migrate(&connection).map_err(sqlite)?;
+    }
     connection.set_prepared_statement_cache_capacity(64);
     Ok(Opened { connection, is_new })
+}
+
+/// Brings schema 1 to this code's, in one transaction.
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = connection.unchecked_transaction()?;
+    transaction.execute_batch(FROM_1)?;
+    transaction.pragma_update(None, "user_version", SCHEMA)?;
+    transaction.commit()
 }
 
 /// Makes the database aside and puts it in place when it is whole and on the disk: two syncs, where SQLite takes seven to
@@ -256,13 +277,14 @@ impl Reading {
 
 fn check_readable(connection: &Connection, file: &Path) -> Result<(), Error> {
     match check_identity(connection, file)? {
-        false => Ok(()),
-        true => Err(Error::Missing { path: file.parent().unwrap_or(file).to_owned() }),
+        Some(SCHEMA) => Ok(()),
+        Some(found) => Err(Error::Older { path: file.to_owned(), found, known: SCHEMA }),
+        None => Err(Error::Missing { path: file.parent().unwrap_or(file).to_owned() }),
     }
 }
 
-/// Makes sure that the database is ours and not newer than this code. True if it is empty.
-fn check_identity(connection: &Connection, file: &Path) -> Result<bool, Error> {
+/// Makes sure that the database is ours and not newer than this code. Its schema; `None` if it is empty.
+fn check_identity(connection: &Connection, file: &Path) -> Result<Option<i64>, Error> {
     let ask = |question: &str| {
         connection.query_row(question, [], |row| row.get::<_, i64>(0)).map_err(|error| Error::sqlite(file, error))
     };
@@ -270,7 +292,7 @@ fn check_identity(connection: &Connection, file: &Path) -> Result<bool, Error> {
     let version = ask("SELECT user_version FROM pragma_user_version")?;
     let tables = ask("SELECT count(*) FROM sqlite_master")?;
     if application == 0 && version == 0 && tables == 0 {
-        return Ok(true);
+        return Ok(None);
     }
     if application != APPLICATION {
         return Err(Error::NotErrand { path: file.to_owned(), found: "errand.db was made by another program".to_owned() });
@@ -278,7 +300,7 @@ fn check_identity(connection: &Connection, file: &Path) -> Result<bool, Error> {
     if version > SCHEMA {
         return Err(Error::Newer { path: file.to_owned(), found: version, known: SCHEMA });
     }
-    Ok(false)
+    Ok(Some(version))
 }
 
 /// Finds a file that was cut off: SQLite itself would notice only when it comes to a missing page.

@@ -75,6 +75,7 @@ const ALL: &[&str] = &[
     "errand-egress",
     "errand-api",
     "errand-e2b",
+    "errand-keys",
 ];
 
 /// DESIGN.md section 4 as data.
@@ -93,9 +94,11 @@ pub(super) const RULES: &[Rule] = &[
     Rule::package("errand-sandbox", &[]),
     // The way out of boxes stands outside of them: it knows the boxes' side of the door and nothing else of ours.
     Rule::package("errand-egress", &["errand-sandbox"]),
-    Rule::package("errand-api", PORTS),
+    // Who may ask is the same question on every surface.
+    Rule::package("errand-keys", PORTS),
+    Rule::package("errand-api", &["errand-core", "errand-engine", "errand-keys"]),
     // A surface over boxes alone, for clients that know nothing of runs; one half of it runs in the box.
-    Rule::package("errand-e2b", &["errand-sandbox", "errand-egress"]),
+    Rule::package("errand-e2b", &["errand-keys", "errand-sandbox", "errand-egress"]),
     Rule::package("errand-cli", ALL),
     Rule::package(
         "sandbox-runner",
@@ -103,6 +106,7 @@ pub(super) const RULES: &[Rule] = &[
             "errand-core",
             "errand-e2b",
             "errand-engine",
+            "errand-keys",
             "errand-sandbox",
             "errand-egress",
             "errand-store-local",

@@ -40,7 +40,7 @@ async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Respo
     let before = query.text("before").map(|id| run_id(&id).map_err(|failure| failure.at("before"))).transpose()?;
     let limit = page(&mut query, PAGE)?;
     query.end()?;
-    let filter = RunFilter { status, before, limit: u32::try_from(limit).unwrap_or(u32::MAX) };
+    let filter = RunFilter { tenant: Default::default(), status, before, limit: u32::try_from(limit).unwrap_or(u32::MAX) };
     let page = api.store.list(&filter).await?;
     let next = page.runs.last().filter(|_| page.has_more).map(|run| run.run);
     let runs: Vec<_> = page.runs.iter().map(show::line).collect();

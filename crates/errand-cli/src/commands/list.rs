@@ -1,7 +1,7 @@
 //! Commands that only look. They work beside a process that owns the data folder.
 
 use super::run::{now, say};
-use super::{Context, run_id};
+use super::{Context, run_id, tenant_id};
 use crate::args::{Events, Files, RunArg, Runs, StatusName};
 use crate::error::{Error, Exit};
 use crate::files::{Workspace, save};
@@ -10,7 +10,7 @@ use crate::text;
 use crate::view::lines::{Tone, lines};
 use crate::view::{Audience, print, print_json};
 use errand_api::events::{Projector, PublicEvent};
-use errand_core::{RunId, RunLog};
+use errand_core::{RunId, RunLog, TenantId};
 use errand_engine::ports::{RunFilter, RunSummary, Store};
 use errand_store_local::DataFolder;
 use serde_json::json;
@@ -29,7 +29,8 @@ pub(super) async fn runs(context: &Context, args: Runs) -> Result<Exit, Error> {
     let (config, folder) = context.reading()?;
     let status = args.status.map(|status| status_code(status).to_owned());
     let before = args.before.as_deref().map(run_id).transpose()?;
-    let page = folder.store().list(&RunFilter { status, before, limit: args.limit }).await?;
+    let tenant = tenant_id(args.tenant.as_deref())?;
+    let page = folder.store().list(&RunFilter { tenant: tenant.clone(), status, before, limit: args.limit }).await?;
     for run in &page.runs {
         match context.audience() {
             Audience::Machines => print_json(&summary_json(run)),
@@ -37,13 +38,17 @@ pub(super) async fn runs(context: &Context, args: Runs) -> Result<Exit, Error> {
         }
     }
     match page.runs.last() {
-        None if context.audience() == Audience::People => say(Tone::Dim, &config, "no runs"),
+        None if context.audience() == Audience::People => say(Tone::Dim, &config, &none(&tenant)),
         Some(last) if page.has_more && context.audience() == Audience::People => {
             say(Tone::Dim, &config, &format!("there are more: --before {}", last.run));
         }
         _ => {}
     }
     Ok(Exit::Done)
+}
+
+fn none(tenant: &TenantId) -> String {
+    if *tenant == TenantId::default() { "no runs".to_owned() } else { format!("no runs of tenant {tenant}") }
 }
 
 fn status_code(status: StatusName) -> &'static str {
@@ -74,6 +79,7 @@ fn summary_json(run: &RunSummary) -> serde_json::Value {
     json!({
         "type": "run",
         "run": run.run,
+        "tenant": run.tenant,
         "status": run.status,
         "started": text::time(run.started),
         "at": text::time(run.at),

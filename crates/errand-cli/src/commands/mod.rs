@@ -24,8 +24,9 @@ pub(crate) use sandbox::script::worker;
 use crate::args::{Cli, Command, Global};
 use crate::config::{Config, Environment, Process};
 use crate::error::{Error, Exit};
+use crate::text;
 use crate::view::Audience;
-use errand_core::{CallId, RunId};
+use errand_core::{CallId, RunId, TenantId};
 use errand_engine::ports::World;
 use errand_store_local::{DataFolder, Mode, SystemWorld};
 use std::sync::Arc;
@@ -102,6 +103,12 @@ impl Context {
 /// The run that was named.
 pub(crate) fn run_id(text: &str) -> Result<RunId, Error> {
     Ok(text.trim().parse::<RunId>()?)
+}
+
+/// The tenant that was named, else the one there is where nobody made others.
+pub(crate) fn tenant_id(text: Option<&str>) -> Result<TenantId, Error> {
+    let invalid = |error: errand_core::InvalidTenant| Error::new("tenant_invalid", text::neutral(&error.to_string()));
+    text.map_or_else(|| Ok(TenantId::default()), |text| text.trim().parse().map_err(invalid))
 }
 
 /// The call that was named, if one was.

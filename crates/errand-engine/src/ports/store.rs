@@ -1,6 +1,6 @@
 use super::PortError;
 use async_trait::async_trait;
-use errand_core::{Head, Item, ItemKey, Record, RunId, RunLog, Sealed, Timestamp, Totals};
+use errand_core::{Head, Item, ItemKey, Record, RunId, RunLog, Sealed, TenantId, Timestamp, Totals};
 use std::sync::Arc;
 
 /// Where runs are kept: their records, the items beside them, and the due index.
@@ -81,6 +81,8 @@ pub enum Put {
 /// Which runs to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunFilter {
+    /// Only runs of this tenant: there is no list over the runs of several.
+    pub tenant: TenantId,
     /// Only runs with this status code.
     pub status: Option<String>,
     /// Only runs older than this one: the cursor of the page before.
@@ -103,6 +105,8 @@ pub struct Page {
 pub struct RunSummary {
     /// Which run.
     pub run: RunId,
+    /// Whose it is.
+    pub tenant: TenantId,
     /// When its first record was made (in a fork: the fork's).
     pub started: Timestamp,
     /// When its last record was made.
@@ -127,6 +131,7 @@ impl RunSummary {
         let head: &Head = &log.run.head;
         Self {
             run: log.run.id,
+            tenant: log.run.config.tenant.clone(),
             started: log
                 .records
                 .iter()

@@ -2,7 +2,7 @@
 //! whatever others do: a write need not ask whether the record before it is there, and a load need not read again what it
 //! has read.
 
-use errand_core::{RunId, Sealed};
+use errand_core::{RunId, Sealed, TenantId};
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -28,6 +28,8 @@ struct Inner {
 struct Seen {
     /// So many records it has at least.
     number: u64,
+    /// Whose it is; that never changes.
+    tenant: Option<TenantId>,
     /// The first of them, without a gap.
     records: Vec<Sealed>,
     bytes: usize,
@@ -40,6 +42,16 @@ impl Known {
         let mut inner = self.lock();
         let seen = inner.seen(run);
         seen.number = number.max(seen.number);
+    }
+
+    /// A run was seen to be this tenant's.
+    pub(crate) fn is_of(&self, run: RunId, tenant: &TenantId) {
+        self.lock().seen(run).tenant = Some(tenant.clone());
+    }
+
+    /// Whose run it is, if that is known.
+    pub(crate) fn tenant(&self, run: RunId) -> Option<TenantId> {
+        self.lock().runs.get(&run)?.tenant.clone()
     }
 
     /// How many records a run is known to have; 0 if nothing is known of it.

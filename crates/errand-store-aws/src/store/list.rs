@@ -3,9 +3,9 @@
 
 use super::AwsStore;
 use super::read::run_of;
+use crate::Error;
 use crate::row::{self, Row};
-use crate::{Error, settings};
-use errand_core::{Record, RunId, Timestamp, Totals};
+use errand_core::{Record, RunId, TenantId, Timestamp, Totals};
 use errand_engine::ports::{Page, RunFilter, RunSummary};
 use futures::future;
 use serde::{Deserialize, Serialize};
@@ -25,6 +25,8 @@ const ENDED: [&str; 4] = ["done", "failed", "cancelled", "budget_exceeded"];
 /// What lists show of a run's beginning.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct First {
+    #[serde(default)]
+    tenant: TenantId,
     started: Timestamp,
     task: String,
     model: String,
@@ -34,8 +36,8 @@ pub(super) struct First {
 
 impl First {
     pub(super) fn of(summary: &RunSummary) -> Self {
-        let RunSummary { started, task, model, parent, .. } = summary.clone();
-        Self { started, task, model, parent }
+        let RunSummary { tenant, started, task, model, parent, .. } = summary.clone();
+        Self { tenant, started, task, model, parent }
     }
 
     pub(super) fn to_text(&self) -> String {
@@ -65,9 +67,9 @@ impl Last {
     }
 }
 
-/// The file of runs with this status.
-pub(super) fn list_partition(status: &str) -> String {
-    format!("{}/{status}", settings::TENANT)
+/// The file of a tenant's runs with this status.
+pub(super) fn list_partition(tenant: &TenantId, status: &str) -> String {
+    format!("{tenant}/{status}")
 }
 
 /// One file, read from its newest run on.
@@ -83,7 +85,8 @@ impl AwsStore {
     pub(super) async fn list_rows(&self, filter: &RunFilter) -> Result<Page, Error> {
         let limit = if filter.limit == 0 { PAGE } else { filter.limit.min(PAGE_MAX) } as usize;
         let ended = ENDED.iter().filter(|status| filter.status.as_ref().is_none_or(|wanted| wanted == *status));
-        let mut files: Vec<File> = ended.chain([&OPEN]).map(|status| File::new(status, filter.before)).collect();
+        let mut files: Vec<File> =
+            ended.chain([&OPEN]).map(|status| File::new(&filter.tenant, status, filter.before)).collect();
         let mut runs = Vec::new();
         while runs.len() <= limit {
             let next = self.newest(&mut files, (limit + 1 - runs.len()).min(TOGETHER)).await?;
@@ -137,26 +140,26 @@ impl AwsStore {
 
     /// A run as a list shows it; `None` if it is not there.
     async fn summary(&self, run: RunId, listed: Row) -> Result<Option<RunSummary>, Error> {
-        let First { started, task, model, parent } = parsed(&listed, row::FIRST, run)?;
+        let First { tenant, started, task, model, parent } = parsed(&listed, row::FIRST, run)?;
         let last = match listed.contains_key(row::LAST) {
             true => parsed(&listed, row::LAST, run)?,
             false => {
                 let Some(record) = self.last_row(run).await? else { return Ok(None) };
                 if record.head.status.is_ended() {
-                    self.list_as_ended(run, &record).await;
+                    self.list_as_ended(run, &tenant, &record).await;
                 }
                 Last::of(&record)
             }
         };
         let Last { number, at, status, totals } = last;
-        Ok(Some(RunSummary { run, started, at, number, task, model, status, totals, parent }))
+        Ok(Some(RunSummary { run, tenant, started, at, number, task, model, status, totals, parent }))
     }
 }
 
 impl File {
-    fn new(status: &str, before: Option<RunId>) -> Self {
+    fn new(tenant: &TenantId, status: &str, before: Option<RunId>) -> Self {
         let before = before.map(|run| run.to_string());
-        Self { partition: list_partition(status), before, rows: VecDeque::new(), from: None, is_read: false }
+        Self { partition: list_partition(tenant, status), before, rows: VecDeque::new(), from: None, is_read: false }
     }
 }
 

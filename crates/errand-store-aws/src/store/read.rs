@@ -3,7 +3,7 @@
 use super::AwsStore;
 use crate::row::{self, Row};
 use crate::{Error, body};
-use errand_core::{Hash, Item, ItemKey, LogError, Record, RecordError, RunId, RunLog, Sealed, Timestamp};
+use errand_core::{Hash, Item, ItemKey, LogError, Record, RecordError, RunId, RunLog, Sealed, TenantId, Timestamp};
 use errand_engine::ports::{DueEntry, Loaded};
 use futures::{StreamExt, TryStreamExt, future, stream};
 use std::sync::Arc;
@@ -37,6 +37,7 @@ impl AwsStore {
         }
         let log = RunLog::fold(run, records, items).map_err(|source| ledger(run, source))?;
         self.known.saw(run, log.run.number);
+        self.known.is_of(run, &log.run.config.tenant);
         match log.run.head.status.is_ended() {
             true => self.known.forget(run),
             false => self.known.read(run, &log.records),
@@ -108,6 +109,20 @@ impl AwsStore {
         row::check_form(&own, &format!("run {run}"))?;
         self.known.saw(run, 1);
         Ok(true)
+    }
+
+    /// Whose run it is. It never changes.
+    pub(super) async fn tenant_of(&self, run: RunId) -> Result<TenantId, Error> {
+        if let Some(tenant) = self.known.tenant(run) {
+            return Ok(tenant);
+        }
+        let own = self.aws.row(own_key(run)).await?.ok_or(Error::UnknownRun { run })?;
+        let text = row::text_of(&own, row::TENANT).unwrap_or_default();
+        let tenant = text.parse().map_err(|error: errand_core::InvalidTenant| {
+            row::unreadable(format!("the row of run {run}"), error.to_string())
+        })?;
+        self.known.is_of(run, &tenant);
+        Ok(tenant)
     }
 
     pub(super) async fn item_row(&self, run: RunId, key: &ItemKey) -> Result<Option<Item>, Error> {

@@ -6,7 +6,7 @@ use super::read::{ledger, own_key};
 use crate::row::{self, Row};
 use crate::table::{Change, Part};
 use crate::{Error, body};
-use errand_core::{Item, Record, RunId, RunLog, Sealed, Timestamp};
+use errand_core::{Item, Record, RunId, RunLog, Sealed, TenantId, Timestamp};
 use errand_engine::ports::{Commit, DueEntry, Put, RunSummary};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
@@ -38,6 +38,7 @@ impl AwsStore {
         match self.aws.transact(parts).await? {
             Ok(()) => {
                 self.known.saw(run, log.run.number);
+                self.known.is_of(run, &log.run.config.tenant);
                 Ok(Commit::Stored)
             }
             Err(_) => Ok(Commit::Taken(self.record_at(run, 1).await?)),
@@ -71,7 +72,7 @@ impl AwsStore {
         self.known.wrote(run, record);
         if record.record.head.status.is_ended() {
             self.known.forget(run);
-            self.list_as_ended(run, &record.record).await;
+            self.file_as_ended(run, &record.record).await;
         }
         Ok(Commit::Stored)
     }
@@ -145,11 +146,18 @@ impl AwsStore {
         }
     }
 
+    async fn file_as_ended(&self, run: RunId, record: &Record) {
+        match self.tenant_of(run).await {
+            Ok(tenant) => self.list_as_ended(run, &tenant, record).await,
+            Err(error) => tracing::debug!(%run, %error, "whose run it is cannot be read; the next list files it"),
+        }
+    }
+
     /// Files a run under how it ended, for lists. If it does not succeed, the next list does it: a list looks at the last
     /// record of every run that it believes to be open.
-    pub(super) async fn list_as_ended(&self, run: RunId, record: &Record) {
+    pub(super) async fn list_as_ended(&self, run: RunId, tenant: &TenantId, record: &Record) {
         let values = [
-            (":list", row::text(list_partition(record.head.status.code()))),
+            (":list", row::text(list_partition(tenant, record.head.status.code()))),
             (":last", row::text(Last::of(record).to_text())),
         ];
         let change = Change {
@@ -171,12 +179,12 @@ fn own_row(summary: &RunSummary, log: &RunLog, due: Timestamp) -> Result<Row, Er
     let listed = if ended { summary.status.as_str() } else { super::list::OPEN };
     let attributes = [
         (row::FORM, row::number(row::FORM_KNOWN)),
-        (row::TENANT, row::text(log.run.config.tenant.as_str())),
+        (row::TENANT, row::text(summary.tenant.as_str())),
         (row::DUE_PARTITION, row::text(row::due_partition(summary.run))),
         (row::DUE, row::number(due.as_millis())),
         (row::DUE_VERSION, row::number(1)),
         (row::WRITER, row::bytes(row::nonce()?)),
-        (row::LIST_PARTITION, row::text(list_partition(listed))),
+        (row::LIST_PARTITION, row::text(list_partition(&summary.tenant, listed))),
         (row::FIRST, row::text(First::of(summary).to_text())),
     ];
     own.extend(attributes.into_iter().map(|(name, value)| (name.to_owned(), value)));

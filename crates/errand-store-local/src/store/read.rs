@@ -120,14 +120,16 @@ impl Reader<'_> {
     pub(crate) fn list(&self, filter: &RunFilter) -> Result<Page, Error> {
         let limit = if filter.limit == 0 { PAGE } else { filter.limit } as usize;
         let before = filter.before.map_or_else(|| "run_~".to_owned(), |run| run.to_string());
-        let columns = "SELECT id, run, status, started, task, model, parent FROM runs";
-        let wanted = limit as i64 + 1;
+        let columns = "SELECT id, run, status, started, task, model, parent, tenant FROM runs WHERE tenant = ?1";
+        let (tenant, wanted) = (filter.tenant.as_str(), limit as i64 + 1);
         let mut listed = match &filter.status {
             Some(status) => self.rows(
-                &format!("{columns} WHERE status = ?1 AND run < ?2 ORDER BY run DESC LIMIT ?3"),
-                params![status, before, wanted],
+                &format!("{columns} AND run < ?2 AND status = ?4 ORDER BY run DESC LIMIT ?3"),
+                params![tenant, before, wanted, status],
             )?,
-            None => self.rows(&format!("{columns} WHERE run < ?1 ORDER BY run DESC LIMIT ?2"), params![before, wanted])?,
+            None => {
+                self.rows(&format!("{columns} AND run < ?2 ORDER BY run DESC LIMIT ?3"), params![tenant, before, wanted])?
+            }
         };
         let has_more = listed.len() > limit;
         listed.truncate(limit);
@@ -205,8 +207,14 @@ impl Reader<'_> {
         let run = self.run_id(&listed.run)?;
         let last = self.last_bytes(listed.row)?.ok_or_else(|| self.ledger(run, LogError::NotStarted))?;
         let Tail { number, at, head } = self.parse(&listed.run, "last record", &last.2)?;
+        let unreadable = |error: errand_core::InvalidTenant| Error::Unreadable {
+            run: listed.run.clone(),
+            what: "tenant".to_owned(),
+            reason: error.to_string(),
+        };
         Ok(RunSummary {
             run,
+            tenant: listed.tenant.parse().map_err(unreadable)?,
             started: time(listed.started),
             at,
             number,
@@ -228,6 +236,7 @@ impl Reader<'_> {
                 task: row.get(4)?,
                 model: row.get(5)?,
                 parent: row.get(6)?,
+                tenant: row.get(7)?,
             })
         };
         let mut statement = self.prepare(question)?;
@@ -274,6 +283,7 @@ struct Listed {
     task: String,
     model: String,
     parent: Option<String>,
+    tenant: String,
 }
 
 /// Times beyond what SQLite counts are the end of time.

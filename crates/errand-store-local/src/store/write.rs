@@ -236,8 +236,8 @@ impl Transaction<'_> {
 
     fn insert_run(&mut self, name: &str, summary: &RunSummary, ended: bool, due: Timestamp) -> Result<i64, Error> {
         self.execute(
-            "INSERT INTO runs (run, status, ended, started, task, model, parent, due_at, due_version)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)",
+            "INSERT INTO runs (run, status, ended, started, task, model, parent, due_at, due_version, tenant)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1, ?9)",
             params![
                 name,
                 summary.status,
@@ -247,6 +247,7 @@ impl Transaction<'_> {
                 summary.model,
                 summary.parent.map(|parent| parent.to_string()),
                 stored_time(due),
+                summary.tenant.as_str(),
             ],
         )?;
         Ok(self.connection.last_insert_rowid())

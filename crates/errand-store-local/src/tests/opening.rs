@@ -1,7 +1,7 @@
 use super::{TestWorld, begin, code, own, read, sample, step};
 use crate::{DataFolder, Mode};
 use errand_core::{Item, ItemBody, ItemKey};
-use errand_engine::ports::{Commit, PortError, Put, Store, World};
+use errand_engine::ports::{Commit, PortError, Put, RunFilter, Store, World};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -69,6 +69,37 @@ impl Drop for Mount {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.folder.path()).status();
     }
+}
+
+/// What schema 1 was, from this one.
+const TO_1: &str = "
+    DROP INDEX runs_by_tenant;
+    DROP INDEX runs_by_status;
+    ALTER TABLE runs DROP COLUMN tenant;
+    CREATE INDEX runs_by_status ON runs (status, run);
+    PRAGMA user_version = 1;
+";
+
+#[tokio::test]
+async fn an_older_database_is_brought_up_to_date_by_its_owner() {
+    let folder = filled().await;
+    let connection = rusqlite::Connection::open(database(folder.path())).unwrap();
+    connection.execute_batch(TO_1).unwrap();
+    connection.close().unwrap();
+    assert_eq!(code(read(folder.path())).0, "data_older");
+    for _ in 0..2 {
+        own(folder.path(), &TestWorld::new()).unwrap().close().await.unwrap();
+        assert_eq!(records(folder.path()).await, 3);
+        let done = RunFilter { status: Some("running".to_owned()), ..RunFilter::default() };
+        for (filter, runs) in [(RunFilter::default(), 1), (done, 1), (of("other"), 0)] {
+            let page = read(folder.path()).unwrap().store().list(&filter).await.unwrap();
+            assert_eq!(page.runs.len(), runs, "{filter:?}");
+        }
+    }
+}
+
+fn of(tenant: &str) -> RunFilter {
+    RunFilter { tenant: tenant.parse().unwrap(), ..RunFilter::default() }
 }
 
 #[tokio::test]
@@ -194,11 +225,11 @@ async fn damage_inside_is_found_when_it_is_read() {
 async fn a_database_of_a_newer_version_is_refused() {
     let folder = filled().await;
     let connection = rusqlite::Connection::open(database(folder.path())).unwrap();
-    connection.pragma_update(None, "user_version", 2).unwrap();
+    connection.pragma_update(None, "user_version", 3).unwrap();
     drop(connection);
     for (refused, text) in [code(own(folder.path(), &TestWorld::new())), code(read(folder.path()))] {
         assert_eq!(refused, "data_newer");
-        assert!(text.contains("schema 2") && text.contains("newer errand"), "{text}");
+        assert!(text.contains("schema 3") && text.contains("newer errand"), "{text}");
     }
 }
 
