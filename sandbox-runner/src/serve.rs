@@ -3,7 +3,9 @@
 use crate::problem;
 use errand_e2b::outside::{Service, Settings};
 use errand_egress::{AllowList, Reach, System, Terms};
+use errand_keys::{Gate, Keys, RootKey};
 use errand_sandbox::{Engine, EngineConfig, Images, ImagesConfig, Limits, Sessions};
+use errand_store_local::{LocalHeads, key_secret};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,9 +17,15 @@ pub(crate) const ENVD: &str = "envd";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to serve the E2B-compatible API: an address of this machine, for there are no keys yet
+    /// Where to serve the E2B-compatible API; other addresses than loopback need --keys
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
     e2b_listen: SocketAddr,
+    /// Heed the API keys of this folder: those that `errand keys create --data FOLDER` makes, also while this server runs
+    #[arg(long, value_name = "FOLDER")]
+    keys: Option<PathBuf>,
+    /// Refuse programs of this machine too if they have no API key: behind a proxy that other machines reach
+    #[arg(long, requires = "keys")]
+    require_key: bool,
     /// The folder for the files of its sandboxes; it belongs to this server alone
     #[arg(long, value_name = "FOLDER", default_value = "/var/lib/sandbox-runner/e2b")]
     data: PathBuf,
@@ -59,11 +67,12 @@ pub(crate) fn serve(args: &Args) -> ExitCode {
 }
 
 fn carry_out(args: &Args) -> Result<(), String> {
+    let gate = gate(args)?;
     if !args.e2b_listen.ip().is_loopback() {
         let address = args.e2b_listen;
-        return Err(format!(
-            "error [listen_not_loopback]: {address} is no address of this machine alone: there are no keys yet"
-        ));
+        let warning =
+            format!("other machines reach {address}, and what they send is not encrypted: let a proxy in front do TLS");
+        let _ = writeln!(std::io::stderr(), "{warning}");
     }
     let config = EngineConfig {
         search_path: args.search_path.clone(),
@@ -82,10 +91,27 @@ fn carry_out(args: &Args) -> Result<(), String> {
         egress: Some(egress(args)?),
     };
     settings.limits.validate().map_err(told)?;
-    let service = Service::new(engine, sessions, settings).map_err(told)?;
+    let service = Service::new(engine, sessions, settings, gate).map_err(told)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("error: {error}"))?;
     runtime.block_on(listen(args.e2b_listen, service))
+}
+
+/// Who is let in. Whoever is not of this machine needs a key.
+fn gate(args: &Args) -> Result<Gate, String> {
+    let (address, is_loopback) = (args.e2b_listen, args.e2b_listen.ip().is_loopback());
+    match &args.keys {
+        None if is_loopback => Ok(Gate::open()),
+        None => Err(format!(
+            "error [listen_needs_keys]: other machines reach {address}: name the folder of the API keys with --keys"
+        )),
+        Some(folder) => {
+            let told = |error: errand_store_local::Error| format!("error [{}]: {error}", error.code());
+            let root = RootKey::new(key_secret(folder).map_err(told)?);
+            let keys = Keys::new(Arc::new(LocalHeads::of(folder)), root);
+            Ok(if is_loopback && !args.require_key { Gate::ajar(keys) } else { Gate::closed(keys) })
+        }
+    }
 }
 
 /// What sandboxes may reach at most, and by which addresses.

@@ -4,6 +4,7 @@ mod approvals;
 mod bad_input;
 mod ends;
 mod events;
+mod keys;
 mod sdk;
 
 use crate::cli::{Ended, Running, User, one_call};
@@ -28,12 +29,16 @@ pub(crate) struct Answer {
 
 impl Server {
     pub(crate) fn start(user: &User, options: &[&str]) -> Self {
-        let mut running =
-            user.start(&[&["serve", "--listen", "127.0.0.1:0", "--model", "scripted/hello"], options].concat());
+        Self::at(user, "127.0.0.1:0", options)
+    }
+
+    /// Listening there, and spoken to from this machine.
+    pub(crate) fn at(user: &User, listen: &str, options: &[&str]) -> Self {
+        let mut running = user.start(&[&["serve", "--listen", listen, "--model", "scripted/hello"], options].concat());
         let line = running.wait_for("listening on ");
         let url = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
-        let address = url.trim_start_matches("http://").trim_end_matches("/v1").parse().unwrap();
-        Self { running, address }
+        let address: SocketAddr = url.trim_start_matches("http://").trim_end_matches("/v1").parse().unwrap();
+        Self { running, address: SocketAddr::from(([127, 0, 0, 1], address.port())) }
     }
 
     /// Sends bytes as they are and reads all that comes back.

@@ -6,6 +6,7 @@ use crate::feed::Feed;
 use errand_core::{RunId, RunLog, Timestamp};
 use errand_engine::Driver;
 use errand_engine::ports::{Blobs, Store, World};
+use errand_keys::{Gate, Principal};
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Parts {
     pub catalog: Arc<dyn Catalog>,
     /// What happens just now.
     pub feed: Feed,
+    /// Who is let in.
+    pub gate: Gate,
     /// Whether runs are being carried on here.
     pub health: Arc<dyn Fn() -> Result<(), Failure> + Send + Sync>,
     /// Bounds.
@@ -116,8 +119,16 @@ impl Api {
         RunId::new(self.world.now(), self.world.entropy())
     }
 
-    pub(crate) async fn load(&self, run: RunId) -> Result<RunLog, Failure> {
-        Ok(self.driver.load(run).await?)
+    /// A run of whoever asks. One of another tenant is as if it were not there.
+    pub(crate) async fn load(&self, who: &Principal, run: RunId) -> Result<RunLog, errand_engine::Error> {
+        let log = self.driver.load(run).await?;
+        if log.run.config.tenant == who.tenant { Ok(log) } else { Err(errand_engine::Error::UnknownRun { run }) }
+    }
+
+    /// The same for whoever asked a while ago, and whose key may have been revoked since.
+    pub(crate) async fn reload(&self, who: &Principal, run: RunId) -> Result<RunLog, Failure> {
+        self.gate.readmit(who, self.now()).await?;
+        Ok(self.load(who, run).await?)
     }
 }
 

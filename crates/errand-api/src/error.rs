@@ -108,6 +108,9 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = status.into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response.extensions_mut().insert(self);
         response
     }
@@ -133,7 +136,7 @@ pub(crate) fn rendered(response: Response, dialect: Dialect, what: &str) -> Resp
     let (parts, _) = response.into_parts();
     let mut response = (parts.status, failure.body(dialect).to_string()).into_response();
     let headers = response.headers_mut();
-    for name in [header::ALLOW, header::CONNECTION] {
+    for name in [header::ALLOW, header::CONNECTION, header::WWW_AUTHENTICATE] {
         if let Some(value) = parts.headers.get(&name) {
             headers.insert(name, value.clone());
         }
@@ -153,6 +156,19 @@ impl From<errand_engine::Error> for Failure {
             Record(_) | Log(_) => 500,
         };
         Self::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<errand_keys::Refusal> for Failure {
+    fn from(refusal: errand_keys::Refusal) -> Self {
+        let status = match &refusal {
+            errand_keys::Refusal::Unavailable { code, reason } => {
+                tracing::warn!(code, reason, "API keys cannot be checked");
+                503
+            }
+            _ => 401,
+        };
+        Self::new(status, refusal.code(), refusal.to_string())
     }
 }
 

@@ -5,7 +5,7 @@
 //! surface), [`events`] (records → numbered public events), `http` (connections, bounds, who may ask), [`Failure`] (one
 //! failure in the form of each surface).
 //!
-//! Absent on purpose: adapters, settings, the command line; keys, so whoever serves this must bind to loopback. Tests:
+//! Absent on purpose: adapters, settings, the command line; where keys are kept: whoever serves this hands in the gate. Tests:
 //! beside the code, and `tests/it/serve*` over a socket and with the stock SDK.
 
 mod api;

@@ -8,13 +8,16 @@ use axum::response::Response;
 use axum::routing::get;
 use serde_json::json;
 
+/// The one route that needs no key.
+pub(crate) const HEALTH: &str = "/healthz";
+
 /// The routes over `api`.
 pub fn router(api: Api) -> Router {
     Router::new()
         .merge(responses::routes())
         .merge(models::routes())
         .merge(runs::routes())
-        .route("/healthz", get(healthz))
+        .route(HEALTH, get(healthz))
         // Routes that do not exist are wrapped as well.
         .fallback(|| async { axum::http::StatusCode::NOT_FOUND })
         .layer(axum::middleware::from_fn_with_state(api.clone(), around))

@@ -84,6 +84,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// List, keep and show assistants: who carries errands out, with what, and by which rules
     Assistants(Assistants),
+    /// Make, list and revoke API keys, by which other machines and tenants may use `errand serve`
+    Keys(Keys),
     /// List the tools that runs can use, or show one; `check` looks at a folder of tools
     Tools(Tools),
     /// Make boxes by hand: a workspace that stays, commands and kernels in sealed boxes over it
@@ -261,15 +263,49 @@ pub(crate) struct Events {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Loopback address and port; port 0 takes a free one [default: 127.0.0.1:8080] [variable: ERRAND_LISTEN]
+    /// Address and port; port 0 takes a free one; other addresses than loopback need API keys, see `errand keys` [default:
+    /// 127.0.0.1:8080] [variable: ERRAND_LISTEN]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<String>,
-    /// Serve sandboxes to clients of E2B as well: loopback address and port [variable: ERRAND_E2B_LISTEN]
+    /// Serve sandboxes to clients of E2B as well: address and port [variable: ERRAND_E2B_LISTEN]
     #[cfg(target_os = "linux")]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) e2b_listen: Option<String>,
+    /// Refuse programs of this machine too if they have no API key: behind a proxy that other machines reach
+    #[arg(long)]
+    pub(crate) require_key: bool,
     #[command(flatten)]
     pub(crate) options: RunOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Make a key and print it, once: it is not kept
+    Create {
+        /// Whose runs it begins and sees: letters, digits, `_` and `-` [default: default]
+        #[arg(long, value_name = "TENANT")]
+        tenant: Option<String>,
+        /// For people: who has it, or what it is for
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// It is good for so long, such as 12h or 90d [default: for ever]
+        #[arg(long, value_name = "DURATION")]
+        expires: Option<String>,
+    },
+    /// List the keys, without their secrets
+    List,
+    /// Take a key away, for good: what is asked with it from now on is refused
+    Revoke {
+        /// Its id, as the list shows it, or the key itself
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
 }
 
 #[derive(Debug, Args)]

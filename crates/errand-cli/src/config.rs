@@ -85,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) listen: Option<String>,
     /// Where to serve the E2B-compatible API, if anywhere.
     pub(crate) e2b_listen: Option<String>,
+    /// Programs of this machine need an API key too.
+    pub(crate) require_key: bool,
     /// Who decides here, for the record.
     pub(crate) user: String,
 }
@@ -250,6 +252,7 @@ impl Config {
             search_path: environment.path("PATH").map(PathBuf::into_os_string),
             listen: variable("ERRAND_LISTEN").or_else(|| file.listen.clone()),
             e2b_listen: variable("ERRAND_E2B_LISTEN").or_else(|| file.e2b_listen.clone()),
+            require_key: file.require_key,
             user: variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| "user".to_owned()),
         })
     }

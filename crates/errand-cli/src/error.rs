@@ -72,8 +72,12 @@ const USAGE: &[&str] = &[
     "file_not_plain",
     "file_too_large",
     "file_unreadable",
+    "key_expires_at_once",
+    "key_id_invalid",
+    "key_limit",
+    "key_name_invalid",
+    "key_not_found",
     "listen_invalid",
-    "listen_not_loopback",
     "too_many_files",
     "image_unusable",
     "model_bad_request",
@@ -159,6 +163,12 @@ impl Error {
             "" => format!("`errand explain {}` tells more", self.code),
             short => format!("{short}; `errand explain {}` tells more", self.code),
         }
+    }
+}
+
+impl From<errand_keys::Error> for Error {
+    fn from(error: errand_keys::Error) -> Self {
+        Self::chain(error.code(), &error)
     }
 }
 

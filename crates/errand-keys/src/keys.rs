@@ -173,7 +173,7 @@ struct Found {
     bytes: Vec<u8>,
 }
 
-/// All keys of one place. Clones share everything.
+/// Makes keys and checks them. Clones share everything.
 #[derive(Clone)]
 pub struct Keys {
     heads: Arc<dyn Heads>,
@@ -213,45 +213,10 @@ impl Keys {
         }
     }
 
-    /// All keys, the oldest first.
-    ///
-    /// # Errors
-    /// When one of them cannot be read.
-    pub async fn list(&self) -> Result<Vec<KeyInfo>, Error> {
-        let mut all = Vec::new();
-        for (name, bytes) in self.heads.list(KEY_KIND, None, 2 * KEYS_MAX).await? {
-            let id = name.strip_prefix(KEY_KIND).and_then(|rest| rest.strip_prefix('.')).unwrap_or(&name);
-            let id = id.parse::<KeyId>();
-            let id = id.map_err(|error| Error::Damaged { id: name.clone(), reason: error.to_string() })?;
-            all.push(parsed(&id, bytes)?.stored.info(id));
-        }
-        all.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-        Ok(all)
-    }
-
-    /// Revokes a key, for good. When this returns, no request that begins later is let in with it, wherever it arrives.
-    /// A key that is revoked already stays as it is.
-    ///
-    /// # Errors
-    /// When there is no such key, or it cannot be changed.
-    pub async fn revoke(&self, id: &KeyId, now: Timestamp) -> Result<KeyInfo, Error> {
-        for _ in 0..TRIES {
-            let Found { mut stored, bytes } = self.find(id).await?.ok_or_else(|| Error::NotFound { id: id.clone() })?;
-            if stored.revoked.is_some() {
-                return Ok(stored.info(id.clone()));
-            }
-            stored.revoked = Some(now);
-            if self.heads.replace(&head(id), Some(&bytes), &stored.bytes()).await? {
-                return Ok(stored.info(id.clone()));
-            }
-        }
-        Err(Error::Port(PortError::Retry { message: format!("key {id} is being changed by others: try again") }))
-    }
-
     /// Who has this key. A wrong id takes as long as a wrong secret: the same is computed, on what no key can have.
     pub(crate) async fn check(&self, text: &str, now: Timestamp) -> Result<Principal, Refusal> {
         let read = form::read(text).ok_or(Refusal::Malformed)?;
-        let found = self.find(&read.id).await.map_err(Refusal::from)?;
+        let found = find(&*self.heads, &read.id).await.map_err(Refusal::from)?;
         let nobody = TenantId::default();
         let tenant = found.as_ref().map_or(&nobody, |found| &found.stored.tenant);
         let stored = found.as_ref().map_or(Hash::default(), |found| found.stored.tag);
@@ -269,7 +234,7 @@ impl Keys {
 
     /// Whether the key with this id is still in force, for whoever was let in with it before.
     pub(crate) async fn stands(&self, id: &KeyId, now: Timestamp) -> Result<Principal, Refusal> {
-        let found = self.find(id).await.map_err(Refusal::from)?.ok_or(Refusal::Unknown)?;
+        let found = find(&*self.heads, id).await.map_err(Refusal::from)?.ok_or(Refusal::Unknown)?;
         let info = found.stored.info(id.clone());
         info.refusal(now).map_or_else(|| Ok(info.principal()), Err)
     }
@@ -287,25 +252,60 @@ impl Keys {
     }
 
     async fn make_room(&self, now: Timestamp) -> Result<(), Error> {
-        let all = self.list().await?;
+        let all = list(&*self.heads).await?;
         if all.len() < KEYS_MAX {
             return Ok(());
         }
         let useless = all.iter().filter_map(|key| key.useless_since(now).map(|since| (since, &key.id)));
         let (_, id) = useless.min().ok_or(Error::TooMany)?;
-        if let Some(found) = self.find(id).await? {
+        if let Some(found) = find(&*self.heads, id).await? {
             self.heads.remove(&head(id), &found.bytes).await?;
         }
         Ok(())
     }
 
-    async fn find(&self, id: &KeyId) -> Result<Option<Found>, Error> {
-        self.heads.read(&head(id)).await?.map(|bytes| parsed(id, bytes)).transpose()
-    }
-
     fn tag(&self, tenant: &TenantId, id: &KeyId, secret: &str) -> Hash {
         self.root.tag(&["errand key 1", tenant.as_str(), id.as_str(), secret])
     }
+}
+
+/// All keys there are, the oldest first. Takes no root key.
+///
+/// # Errors
+/// When one of them cannot be read.
+pub async fn list(heads: &dyn Heads) -> Result<Vec<KeyInfo>, Error> {
+    let mut all = Vec::new();
+    for (name, bytes) in heads.list(KEY_KIND, None, 2 * KEYS_MAX).await? {
+        let id = name.strip_prefix(KEY_KIND).and_then(|rest| rest.strip_prefix('.')).unwrap_or(&name);
+        let id = id.parse::<KeyId>();
+        let id = id.map_err(|error| Error::Damaged { id: name.clone(), reason: error.to_string() })?;
+        all.push(parsed(&id, bytes)?.stored.info(id));
+    }
+    all.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    Ok(all)
+}
+
+/// Revokes a key, for good. When this returns, no request that begins later is let in with it, wherever it arrives. A key
+/// that is revoked already stays as it is. Takes no root key.
+///
+/// # Errors
+/// When there is no such key, or it cannot be changed.
+pub async fn revoke(heads: &dyn Heads, id: &KeyId, now: Timestamp) -> Result<KeyInfo, Error> {
+    for _ in 0..TRIES {
+        let Found { mut stored, bytes } = find(heads, id).await?.ok_or_else(|| Error::NotFound { id: id.clone() })?;
+        if stored.revoked.is_some() {
+            return Ok(stored.info(id.clone()));
+        }
+        stored.revoked = Some(now);
+        if heads.replace(&head(id), Some(&bytes), &stored.bytes()).await? {
+            return Ok(stored.info(id.clone()));
+        }
+    }
+    Err(Error::Port(PortError::Retry { message: format!("key {id} is being changed by others: try again") }))
+}
+
+async fn find(heads: &dyn Heads, id: &KeyId) -> Result<Option<Found>, Error> {
+    heads.read(&head(id)).await?.map(|bytes| parsed(id, bytes)).transpose()
 }
 
 fn parsed(id: &KeyId, bytes: Vec<u8>) -> Result<Found, Error> {

@@ -1,6 +1,6 @@
 //! API keys: who may ask, and as whose tenant. The same on a laptop and elsewhere.
 //!
-//! Reading order: `form` (a key as text), [`Keys`] (create, list, revoke, check, over the port [`Heads`]), [`Gate`] (what a
+//! Reading order: `form` (a key as text), [`Keys`] (create and check, over the port [`Heads`]), [`list`] and [`revoke`], [`Gate`] (what a
 //! listener asks of every request), [`RootKey`] (under which keys are hashed).
 //!
 //! A key is shown once and never stored: only its HMAC-SHA-256 under the root key is, so that a copy of what is stored opens
@@ -19,5 +19,5 @@ mod tests;
 
 pub use form::{InvalidKeyId, KeyId, PREFIX};
 pub use gate::{Gate, Principal, Refusal, bearer};
-pub use keys::{Error, Issued, KEY_KIND, KEYS_MAX, KeyInfo, Keys, Wanted};
+pub use keys::{Error, Issued, KEY_KIND, KEYS_MAX, KeyInfo, Keys, Wanted, list, revoke};
 pub use root::RootKey;

@@ -1,7 +1,7 @@
 //! Keys over heads in memory: who gets in, who does not, and what is left behind.
 
 use crate::form::sealed;
-use crate::{Error, Gate, KEYS_MAX, KeyId, Keys, Principal, Refusal, RootKey, Wanted};
+use crate::{Error, Gate, KEYS_MAX, KeyId, Keys, Principal, Refusal, RootKey, Wanted, list, revoke};
 use async_trait::async_trait;
 use errand_core::Timestamp;
 use errand_engine::ports::{Heads, PortError};
@@ -125,25 +125,25 @@ fn who_has_no_good_key_is_told_why_and_a_wrong_id_costs_what_a_wrong_secret_cost
 
 #[test]
 fn a_revoked_key_stays_revoked_whoever_used_it_meanwhile() {
-    let (_, keys) = keys();
+    let (memory, keys) = keys();
     let (text, id) = make(&keys, wanted("acme"));
     let before = block_on(keys.check(&text, at(1))).unwrap();
     assert_eq!(block_on(Gate::closed(keys.clone()).readmit(&before, at(1))), Ok(()));
-    let info = block_on(keys.revoke(&id, at(5))).unwrap();
+    let info = block_on(revoke(&*memory, &id, at(5))).unwrap();
     assert_eq!((info.revoked, info.used), (Some(at(5)), Some(at(1))));
     for now in [6, 10 * HOUR] {
         assert_eq!(block_on(keys.check(&text, at(now))), Err(Refusal::Revoked));
         assert_eq!(block_on(Gate::closed(keys.clone()).readmit(&before, at(now))), Err(Refusal::Revoked));
     }
-    assert_eq!(block_on(keys.revoke(&id, at(9))).unwrap().revoked, Some(at(5)), "the first time counts");
+    assert_eq!(block_on(revoke(&*memory, &id, at(9))).unwrap().revoked, Some(at(5)), "the first time counts");
     let nobody = "0123456789abcdef".parse().unwrap();
-    assert_eq!(block_on(keys.revoke(&nobody, at(9))).unwrap_err().code(), "key_not_found");
+    assert_eq!(block_on(revoke(&*memory, &nobody, at(9))).unwrap_err().code(), "key_not_found");
 }
 
 /// A use that was being written down while the key was revoked must not bring it back.
 #[test]
 fn a_note_of_use_does_not_undo_a_revocation() {
-    struct Late(Arc<Memory>, Mutex<Option<(Keys, KeyId)>>);
+    struct Late(Arc<Memory>, Mutex<Option<KeyId>>);
     #[async_trait]
     impl Heads for Late {
         async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, PortError> {
@@ -151,8 +151,8 @@ fn a_note_of_use_does_not_undo_a_revocation() {
         }
         async fn replace(&self, name: &str, expected: Option<&[u8]>, bytes: &[u8]) -> Result<bool, PortError> {
             let first = self.1.lock().unwrap().take();
-            if let Some((keys, id)) = first {
-                keys.revoke(&id, at(2)).await.unwrap();
+            if let Some(id) = first {
+                revoke(&*self.0, &id, at(2)).await.unwrap();
             }
             self.0.replace(name, expected, bytes).await
         }
@@ -165,7 +165,7 @@ fn a_note_of_use_does_not_undo_a_revocation() {
     }
     let (memory, keys) = keys();
     let (text, id) = make(&keys, wanted("acme"));
-    let late = Keys::new(Arc::new(Late(memory, Mutex::new(Some((keys.clone(), id))))), RootKey::new([7; 32]));
+    let late = Keys::new(Arc::new(Late(memory, Mutex::new(Some(id)))), RootKey::new([7; 32]));
     assert!(block_on(late.check(&text, at(1))).is_ok(), "it was good when it was looked at");
     assert_eq!(block_on(keys.check(&text, at(3))), Err(Refusal::Revoked));
 }
@@ -179,12 +179,12 @@ fn use_is_written_down_once_an_hour() {
         block_on(keys.check(&text, at(now))).unwrap();
     }
     assert_eq!(memory.asked(), (4, 2));
-    assert_eq!(block_on(keys.list()).unwrap()[0].used, Some(at(HOUR + 1)));
+    assert_eq!(block_on(list(&*memory)).unwrap()[0].used, Some(at(HOUR + 1)));
 }
 
 #[test]
 fn a_gate_that_is_ajar_takes_what_is_no_key_for_none() {
-    let (_, keys) = keys();
+    let (memory, keys) = keys();
     let (text, id) = make(&keys, wanted("acme"));
     let gate = Gate::ajar(keys.clone());
     let admitted = |gate: &Gate, given: Option<&str>| block_on(gate.admit(given, at(1)));
@@ -193,7 +193,7 @@ fn a_gate_that_is_ajar_takes_what_is_no_key_for_none() {
     }
     assert_eq!(admitted(&gate, Some(&text)).unwrap().tenant.as_str(), "acme");
     assert_eq!(admitted(&gate, Some(&text[..70])), Err(Refusal::Malformed));
-    block_on(keys.revoke(&id, at(2))).unwrap();
+    block_on(revoke(&*memory, &id, at(2))).unwrap();
     assert_eq!(admitted(&gate, Some(&text)), Err(Refusal::Revoked));
     assert_eq!(admitted(&Gate::open(), Some(&text)), Err(Refusal::Unknown));
     assert_eq!(admitted(&Gate::open(), None), Ok(Principal::local()));
@@ -204,15 +204,15 @@ fn keys_are_listed_and_bounded_and_the_useless_make_way() {
     let (memory, keys) = keys();
     let ids: Vec<KeyId> = (0..KEYS_MAX).map(|_| make(&keys, Wanted { lives_ms: Some(HOUR), ..wanted("a") }).1).collect();
     assert_eq!(block_on(keys.create(wanted("a"), at(1))).unwrap_err().code(), "key_limit");
-    block_on(keys.revoke(&ids[3], at(2))).unwrap();
+    block_on(revoke(&*memory, &ids[3], at(2))).unwrap();
     block_on(keys.create(wanted("b"), at(3))).unwrap();
-    let left = block_on(keys.list()).unwrap();
+    let left = block_on(list(&*memory)).unwrap();
     assert_eq!(left.len(), KEYS_MAX);
     assert!(!left.iter().any(|key| key.id == ids[3]));
     block_on(keys.create(wanted("b"), at(2 * HOUR))).unwrap();
-    assert_eq!(block_on(keys.list()).unwrap().len(), KEYS_MAX);
+    assert_eq!(block_on(list(&*memory)).unwrap().len(), KEYS_MAX);
     memory.all.lock().unwrap().insert("key.zzzzzzzzzzzzzzzz".to_owned(), b"{}".to_vec());
-    assert_eq!(block_on(keys.list()).unwrap_err().code(), "key_damaged");
+    assert_eq!(block_on(list(&*memory)).unwrap_err().code(), "key_damaged");
 }
 
 #[test]

@@ -98,6 +98,29 @@ pub enum Error {
         /// The schema this code reads.
         known: i64,
     },
+    /// The secret of the API keys is gone.
+    #[error(
+        "{path} is gone, and without it no API key is right: restore it from a copy, or remove `heads/key.*` beside it \
+             to begin anew without keys"
+    )]
+    KeySecretMissing {
+        /// The secret.
+        path: PathBuf,
+    },
+    /// Others may read the secret of the API keys.
+    #[error("{path} can be read by others (its mode is {mode:o}): `chmod 600` it; if somebody has, make all keys anew")]
+    KeySecretOpen {
+        /// The secret.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The secret of the API keys is not what was written.
+    #[error("{path} does not hold 64 hexadecimal digits: restore it from a copy; without it no API key is right")]
+    KeySecretDamaged {
+        /// The secret.
+        path: PathBuf,
+    },
     /// A run's log is not what was written.
     #[error("run {run}: {source}")]
     Ledger {
@@ -200,6 +223,9 @@ impl Error {
             Error::Corrupt { .. } => "data_corrupt",
             Error::Newer { .. } => "data_newer",
             Error::Older { .. } => "data_older",
+            Error::KeySecretMissing { .. } => "key_secret_missing",
+            Error::KeySecretOpen { .. } => "key_secret_open",
+            Error::KeySecretDamaged { .. } => "key_secret_damaged",
             Error::Ledger { source: LogError::Record(errand_core::RecordError::Newer { .. }), .. } => "data_newer",
             Error::Ledger { .. } => "ledger_broken",
             Error::Unreadable { .. } => "data_unreadable",

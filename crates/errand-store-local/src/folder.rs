@@ -129,7 +129,7 @@ fn read(path: &Path, world: Arc<dyn World>) -> Result<LocalStore, Error> {
 }
 
 /// Makes the folder, or makes sure that the one that is there is ours or empty.
-fn make(path: &Path) -> Result<(), Error> {
+pub(crate) fn make(path: &Path) -> Result<(), Error> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => check_ours(path),
         Ok(_) => Err(Error::NotAFolder { path: path.to_owned() }),
@@ -156,7 +156,7 @@ fn check_ours(path: &Path) -> Result<(), Error> {
         let name = entry.map_err(failed)?.file_name();
         match name.to_string_lossy().as_ref() {
             "errand.db" | "lock" => return Ok(()),
-            "assistants" | "errand.toml" | "images" | "lost+found" | "sandboxes" => {}
+            "assistants" | "errand.toml" | "heads" | "images" | "keys.secret" | "lost+found" | "sandboxes" => {}
             hidden if hidden.starts_with('.') => {}
             other => stranger = Some(other.to_owned()),
         }

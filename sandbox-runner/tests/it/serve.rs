@@ -23,10 +23,16 @@ fn command(folder: &Path) -> Command {
 impl Server {
     /// `None` where this host makes no boxes, which is said.
     fn start(folder: &Path, arguments: &[&str]) -> Option<Server> {
-        let mut child = command(folder).args(["--e2b-listen", "127.0.0.1:0"]).args(arguments).spawn().unwrap();
+        Self::at(folder, "127.0.0.1:0", arguments)
+    }
+
+    /// Listening there, and spoken to from this machine.
+    fn at(folder: &Path, listen: &str, arguments: &[&str]) -> Option<Server> {
+        let mut child = command(folder).args(["--e2b-listen", listen]).args(arguments).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        let address: Option<SocketAddr> =
+            line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()?.parse().ok());
         let Some(address) = address else {
             let mut problem = String::new();
             child.stderr.take().unwrap().read_to_string(&mut problem).unwrap();
@@ -35,7 +41,7 @@ impl Server {
             println!("skipped: {problem}");
             return None;
         };
-        Some(Server { child, address })
+        Some(Server { child, address: SocketAddr::from(([127, 0, 0, 1], address.port())) })
     }
 
     /// Status and body.
@@ -250,14 +256,14 @@ fn a_killed_server_leaves_no_process_and_its_successor_clears_up() {
 }
 
 #[test]
-fn it_serves_this_machine_alone_and_says_when_it_cannot() {
+fn without_keys_it_serves_this_machine_alone_and_says_when_it_cannot() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |listen: &str| {
         let output = command(folder.path()).args(["--e2b-listen", listen]).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()
     };
-    assert!(refused("0.0.0.0:0").contains("listen_not_loopback"));
+    assert!(refused("0.0.0.0:0").contains("listen_needs_keys"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let problem = refused(&taken.local_addr().unwrap().to_string());
     assert!(problem.contains("port_taken") || problem.contains("sandbox_tier_unavailable"), "{problem}");
@@ -316,4 +322,114 @@ fn who_goes_away_leaves_nothing_half_done() {
     eventually("an upload that is cut leaves no file", &|| files() == 0);
     assert_eq!(server.ask("DELETE", &format!("/sandboxes/{id}"), &[], b"").0, 204);
     assert!(!workspace.exists());
+}
+
+/// Keys of a folder: `(id, key)`.
+fn key(folder: &Path, tenant: &str) -> (String, String) {
+    use errand_keys::{Keys, RootKey, Wanted};
+    let keys = Keys::new(heads(folder), RootKey::new(errand_store_local::key_secret(folder).unwrap()));
+    let wanted = Wanted { tenant: tenant.parse().unwrap(), ..Wanted::default() };
+    let (issued, info) = wait(keys.create(wanted, now())).unwrap();
+    (info.id.to_string(), issued.reveal().to_owned())
+}
+
+fn revoke(folder: &Path, id: &str) {
+    wait(errand_keys::revoke(&*heads(folder), &id.parse().unwrap(), now())).unwrap();
+}
+
+fn heads(folder: &Path) -> std::sync::Arc<errand_store_local::LocalHeads> {
+    std::sync::Arc::new(errand_store_local::LocalHeads::of(folder))
+}
+
+fn now() -> errand_core::Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    errand_core::Timestamp::from_millis(since.as_millis() as u64)
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
+#[test]
+fn with_keys_a_tenant_sees_its_own_sandboxes_and_nobody_else_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let Some(server) = Server::at(folder.path(), "0.0.0.0:0", &["--keys", keys.to_str().unwrap()]) else { return };
+    let [(a, mine), (_, other), (_, same)] = ["a", "b", "a"].map(|tenant| key(&keys, tenant));
+    let ask = |method, path: &str, key: Option<&str>, body: &[u8]| {
+        let headers: Vec<_> = key.map(|key| ("x-api-key", key)).into_iter().chain([("host", "boxes.example.com")]).collect();
+        server.ask(method, path, &headers, body)
+    };
+    let order = br#"{"templateID": "base"}"#;
+    for bad in [None, Some(""), Some("none"), Some(&mine[..70])] {
+        for (method, path) in [("POST", "/v2/sandboxes"), ("GET", "/v2/sandboxes"), ("GET", "/sandboxes/x"), ("GET", "/x")] {
+            let (status, told) = ask(method, path, bad, if method == "POST" { order } else { b"" });
+            assert!(status == 401 && text(&told["message"]).starts_with("invalid_api_key: "), "{path} {bad:?}: {told}");
+        }
+    }
+    assert_eq!(ask("GET", "/health", None, b"").0, 204);
+    let (status, made) = ask("POST", "/v2/sandboxes", Some(&mine), order);
+    assert_eq!(status, 201, "{made}");
+    let id = text(&made["sandboxID"]).to_owned();
+    // As if it were not there, for another tenant.
+    for (method, path) in [
+        ("GET", "/sandboxes/ID"),
+        ("DELETE", "/sandboxes/ID"),
+        ("POST", "/sandboxes/ID/timeout"),
+        ("POST", "/sandboxes/ID/refreshes"),
+        ("POST", "/sandboxes/ID/pause"),
+        ("POST", "/sandboxes/ID/resume"),
+        ("POST", "/sandboxes/ID/connect"),
+        ("POST", "/v2/sandboxes/ID/connect"),
+        ("GET", "/sandboxes/ID/metrics"),
+    ] {
+        let of = |id: &str| {
+            let (status, told) = ask(method, &path.replace("ID", id), Some(&other), b"{}");
+            (status, told.to_string().replace(id, "ID"))
+        };
+        let found = of(&id);
+        assert_eq!((found.0, &found), (404, &of("0123456789abcdef0123")), "{method} {path}");
+    }
+    let listed = |key: &str| ask("GET", "/v2/sandboxes", Some(key), b"").1.as_array().unwrap().len();
+    assert_eq!([listed(&mine), listed(&same), listed(&other)], [1, 1, 0]);
+    // Each key has tokens of its own, and they end with it.
+    let (status, again) = ask("POST", &format!("/sandboxes/{id}/connect"), Some(&same), b"{}");
+    assert_eq!(status, 200);
+    let (first, second) = (text(&made["envdAccessToken"]), text(&again["envdAccessToken"]));
+    assert_ne!(first, second);
+    let inside = |token: &str| {
+        let headers = [("e2b-sandbox-id", &*id), ("x-access-token", token), ("content-type", "application/json")];
+        server.ask("POST", "/process.Process/List", &headers, b"{}").0
+    };
+    assert_eq!([inside(first), inside(second)], [200, 200]);
+    let (_, holder) = second.rsplit_once('_').unwrap();
+    let swapped = format!("{}_{holder}", first.split('_').next().unwrap());
+    for forged in [&*swapped, "", "local", &format!("{}_local", first.split('_').next().unwrap()), &mine] {
+        assert_eq!(inside(forged), 401, "{forged}");
+    }
+    revoke(&keys, &a);
+    assert_eq!([inside(first), inside(second)], [401, 200]);
+    assert_eq!(ask("GET", "/v2/sandboxes", Some(&mine), b"").0, 401);
+    assert_eq!(ask("DELETE", &format!("/sandboxes/{id}"), Some(&same), b"").0, 204);
+}
+
+#[test]
+fn the_stock_sdk_is_let_in_with_a_key_and_told_without() {
+    let test = std::env::current_exe().unwrap();
+    let python = test.ancestors().nth(3).unwrap().join("python/bin/python");
+    if !python.is_file() {
+        println!("skipped: there is no {}; run `cargo xtask python` first", python.display());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let options = ["--keys", keys.to_str().unwrap(), "--require-key"];
+    let Some(server) = Server::start(folder.path(), &options) else { return };
+    let [(_, good), (_, other), (id, revoked)] = ["a", "b", "a"].map(|tenant| key(&keys, tenant));
+    revoke(&keys, &id);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/python/e2b_keys.py");
+    let url = format!("http://{}", server.address);
+    let output = Command::new(python).env_clear().arg(script).args([&*url, &good, &other, &revoked]).output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && stdout.contains("cases passed"), "{stdout}\n{stderr}");
 }

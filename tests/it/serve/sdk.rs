@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The interpreter with the SDK, three folders above this test.
-fn python() -> PathBuf {
+pub(super) fn python() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.ancestors().nth(3).unwrap().join("python/bin/python")
 }

@@ -98,7 +98,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule::package("errand-keys", PORTS),
     Rule::package("errand-api", &["errand-core", "errand-engine", "errand-keys"]),
     // A surface over boxes alone, for clients that know nothing of runs; one half of it runs in the box.
-    Rule::package("errand-e2b", &["errand-keys", "errand-sandbox", "errand-egress"]),
+    Rule::package("errand-e2b", &["errand-core", "errand-keys", "errand-sandbox", "errand-egress"]),
     Rule::package("errand-cli", ALL),
     Rule::package(
         "sandbox-runner",

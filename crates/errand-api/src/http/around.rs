@@ -2,6 +2,7 @@
 
 use crate::Api;
 use crate::error::{Dialect, Failure, rendered};
+use crate::routes::HEALTH;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use axum::middleware::Next;
@@ -13,10 +14,10 @@ use std::panic::AssertUnwindSafe;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Wraps a request.
-pub(crate) async fn around(State(api): State<Api>, request: Request, next: Next) -> Response {
+pub(crate) async fn around(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let (dialect, what) = (Dialect::of(request.uri().path()), shown(&request));
     let id = format!("req_{:016x}", api.world.nonce().0);
-    let answered = match allowed(request.uri(), request.headers()) {
+    let answered = match admitted(&api, &mut request).await {
         // A panic is an error of one request.
         Ok(()) => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(what, "a request panicked");
@@ -38,15 +39,41 @@ fn shown(request: &Request) -> String {
     format!("{} {path}", request.method())
 }
 
-/// There are no keys yet, so only programs of this machine may ask. A web page that a person has open must not: neither by
-/// a request of its own (`Origin`, `Sec-Fetch-Site`), nor under a name that it made point here (`Host`).
-fn allowed(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+/// Refuses who may not ask, and notes on the request who does.
+async fn admitted(api: &Api, request: &mut Request) -> Result<(), Failure> {
+    // Who must have a key may ask under any name: of a proxy that does TLS, say.
+    if !api.gate.is_closed() {
+        names_this_machine(request.uri(), request.headers())?;
+    }
+    is_no_page(request.headers())?;
+    if request.uri().path() != HEALTH {
+        let given = key(request.headers()).map(str::to_owned);
+        let who = api.gate.admit(given.as_deref(), api.now()).await?;
+        request.extensions_mut().insert(who);
+    }
+    Ok(())
+}
+
+/// The key that came with a request. What is there and cannot be one is a text that is none.
+fn key(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let one = all.next()?.to_str().ok().filter(|_| all.next().is_none());
+    Some(one.and_then(errand_keys::bearer).unwrap_or_default())
+}
+
+/// Where no key is needed, only programs of this machine may ask: not a web page that somebody made a name point here for.
+fn names_this_machine(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
     let hosts = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
     let mut named = hosts.chain(uri.authority().map(|authority| authority.as_str())).peekable();
     if named.peek().is_none() || !named.all(is_loopback) {
         let message = "the Host header names no address of this machine: ask under 127.0.0.1 or localhost";
         return Err(Failure::new(403, "host_refused", message));
     }
+    Ok(())
+}
+
+/// A web page that a person has open must not ask, by a request of its own.
+fn is_no_page(headers: &HeaderMap) -> Result<(), Failure> {
     // Other programs of this machine serve pages too, so a loopback name is not enough: it must be this very server.
     let own = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let from_here = |origin: &HeaderValue| {

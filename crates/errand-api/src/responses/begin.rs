@@ -5,8 +5,9 @@ use super::{id, tools};
 use crate::fields::invalid;
 use crate::{Api, Failure};
 use errand_core::{
-    Executor, Hash, Message, OutputSchema, RunConfig, RunId, RunLog, Started, Surface, Timestamp, unanswered,
+    Executor, Hash, Message, OutputSchema, RunConfig, RunId, RunLog, Started, Surface, TenantId, Timestamp, unanswered,
 };
+use errand_keys::Principal;
 
 /// The surface's name, with the version of [`Shown`].
 const SURFACE: &str = "responses/1";
@@ -17,17 +18,23 @@ const KEY_HOURS: u64 = 24;
 const HOUR_MS: u64 = 3_600_000;
 
 /// Begins the run that a request asks for; with a key that was seen, finds the run that it began.
-pub(super) async fn begin(api: &Api, mut request: Request, key: Option<String>, body: &[u8]) -> Result<RunId, Failure> {
-    let Some(key) = key else { return create(api, api.new_run(), request).await };
+pub(super) async fn begin(
+    api: &Api,
+    who: &Principal,
+    mut request: Request,
+    key: Option<String>,
+    body: &[u8],
+) -> Result<RunId, Failure> {
+    let Some(key) = key else { return create(api, who, api.new_run(), request).await };
     let digest = Hash::of(body).to_string();
     let _turn = api.turn.lock().await;
     let now = api.now().as_millis() / HOUR_MS;
     for hour in (now.saturating_sub(KEY_HOURS)..=now).rev() {
-        let run = keyed(&key, hour);
+        let run = keyed(&who.tenant, &key, hour);
         if api.store.last(run).await?.is_none() {
             continue;
         }
-        let seen = shown(&api.load(run).await?).body;
+        let seen = shown(&api.load(who, run).await?).body;
         if seen.as_ref() == Some(&digest) {
             return Ok(run);
         }
@@ -35,12 +42,12 @@ pub(super) async fn begin(api: &Api, mut request: Request, key: Option<String>, 
         return Err(Failure::new(409, "idempotency_key_reused", message));
     }
     request.shown.body = Some(digest);
-    create(api, keyed(&key, now), request).await
+    create(api, who, keyed(&who.tenant, &key, now), request).await
 }
 
-/// The run that a key began in an hour. Ids sort by time, so the hour is in it.
-fn keyed(key: &str, hour: u64) -> RunId {
-    let digest = Hash::of(format!("idempotency key\n{key}").as_bytes());
+/// The run that a tenant's key began in an hour. Ids sort by time, so the hour is in it.
+fn keyed(tenant: &TenantId, key: &str, hour: u64) -> RunId {
+    let digest = Hash::of(format!("idempotency key\n{tenant}\n{key}").as_bytes());
     let mut entropy = [0u8; 16];
     entropy.copy_from_slice(&digest.0[..16]);
     RunId::new(Timestamp::from_millis(hour * HOUR_MS), u128::from_be_bytes(entropy))
@@ -66,13 +73,13 @@ pub(super) fn shown(log: &RunLog) -> Shown {
     read.unwrap_or(Shown { background: true, ..Shown::default() })
 }
 
-async fn create(api: &Api, run: RunId, request: Request) -> Result<RunId, Failure> {
+async fn create(api: &Api, who: &Principal, run: RunId, request: Request) -> Result<RunId, Failure> {
     let Request { model, input, previous, tools: wanted, format, metadata, stream: _, shown } = request;
     let before = match &previous {
-        Some(previous) => Some(ended(api, previous).await?),
+        Some(previous) => Some(ended(api, who, previous).await?),
         None => None,
     };
-    let config = config(api, model.as_deref(), wanted, format, &shown).await?;
+    let config = RunConfig { tenant: who.tenant.clone(), ..config(api, model.as_deref(), wanted, format, &shown).await? };
     let messages = joined(input.messages, before.as_ref())?;
     // A script answers without looking, and costs nothing that an image would add to.
     let blind = config.model.image_tokens == 0 && !config.model.name.starts_with(crate::events::SCRIPTED);
@@ -111,14 +118,14 @@ async fn create(api: &Api, run: RunId, request: Request) -> Result<RunId, Failur
 }
 
 /// The run before, which must be over.
-async fn ended(api: &Api, previous: &str) -> Result<RunLog, Failure> {
+async fn ended(api: &Api, who: &Principal, previous: &str) -> Result<RunLog, Failure> {
     let unknown = || {
         let shown: String = previous.chars().take(80).collect();
         let message = format!("there is no response `{shown}` to go on from");
         Failure::bad("previous_response_not_found", message).at("previous_response_id")
     };
     let run = id::run_of(previous).ok_or_else(unknown)?;
-    let log = match api.driver.load(run).await {
+    let log = match api.load(who, run).await {
         Err(errand_engine::Error::UnknownRun { .. }) => return Err(unknown()),
         log => log?,
     };

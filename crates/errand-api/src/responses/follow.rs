@@ -9,6 +9,7 @@ use crate::standing::{Standing, standing};
 use crate::{Api, Failure};
 use axum::body::Bytes;
 use errand_core::{RunId, RunLog};
+use errand_keys::Principal;
 use futures::Stream;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -20,12 +21,12 @@ pub(super) fn stored(api: &Api, log: &RunLog) -> Value {
 }
 
 /// Waits until a run no longer goes on by itself, or for as long as anybody waits, and returns it as it stands then.
-pub(super) async fn settled(api: &Api, run: RunId) -> Result<RunLog, Failure> {
+pub(super) async fn settled(api: &Api, who: &Principal, run: RunId) -> Result<RunLog, Failure> {
     let mut listener = api.feed.listen(run);
     let end = tokio::time::sleep(api.limits.wait);
     tokio::pin!(end);
     loop {
-        let log = api.load(run).await?;
+        let log = api.reload(who, run).await?;
         if standing(&log, api.now()) != Standing::Going {
             return Ok(log);
         }
@@ -45,14 +46,20 @@ async fn recorded(listener: &mut Listener) {
 }
 
 /// The stream of a response: what comes after event `after`, then what happens.
-pub(super) fn stream(api: Api, run: RunId, after: Option<u64>) -> impl Stream<Item = Bytes> + Send + 'static {
+pub(super) fn stream(
+    api: Api,
+    who: Principal,
+    run: RunId,
+    after: Option<u64>,
+) -> impl Stream<Item = Bytes> + Send + 'static {
     let listener = api.feed.listen(run);
-    let following = Following { api, run, after, listener, emitter: None, ready: VecDeque::new(), ended: false };
+    let following = Following { api, who, run, after, listener, emitter: None, ready: VecDeque::new(), ended: false };
     futures::stream::unfold(following, |mut following| async move { following.next().await.map(|bytes| (bytes, following)) })
 }
 
 struct Following {
     api: Api,
+    who: Principal,
     run: RunId,
     after: Option<u64>,
     listener: Listener,
@@ -82,7 +89,7 @@ impl Following {
 
     /// Reads the log and walks over what is new in it.
     async fn read(&mut self) {
-        let log = match self.api.load(self.run).await {
+        let log = match self.api.reload(&self.who, self.run).await {
             Ok(log) => log,
             Err(failure) => return self.broken(&failure),
         };

@@ -3,9 +3,11 @@
 use super::{id, json, known};
 use crate::query::Query;
 use crate::{Api, Failure};
+use axum::Extension;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use errand_core::{Message, RunId};
+use errand_keys::Principal;
 use serde_json::{Value, json as object};
 
 /// Items of a page, if nobody says how many; and at most.
@@ -13,6 +15,7 @@ const PAGE: (u64, u64) = (20, 100);
 
 pub(super) async fn input_items(
     State(api): State<Api>,
+    Extension(who): Extension<Principal>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
@@ -28,7 +31,7 @@ pub(super) async fn input_items(
     };
     let after = query.text("after");
     query.end()?;
-    let (run, log) = known(&api, &id).await?;
+    let (run, log) = known(&api, &who, &id).await?;
     let mut items = items(run, &log.started().opening_messages());
     if !ascending {
         items.reverse();

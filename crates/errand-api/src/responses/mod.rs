@@ -17,13 +17,14 @@ mod tools;
 use crate::http::{body, sse};
 use crate::query::Query;
 use crate::{Api, Failure};
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use errand_core::{RunId, RunLog};
+use errand_keys::Principal;
 use serde_json::Value;
 
 /// The routes.
@@ -35,32 +36,42 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/v1/responses/{id}/input_items", get(listed::input_items))
 }
 
-async fn create(State(api): State<Api>, headers: HeaderMap, body: Body) -> Result<Response, Failure> {
+async fn create(
+    State(api): State<Api>,
+    Extension(who): Extension<Principal>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
     let (value, bytes) = body::json(&api, &headers, body).await?;
     let key = begin::key(&headers)?;
     let request = request::Request::read(value)?;
     let (stream, background) = (request.stream, request.shown.background);
     // A client that goes away does not stop half of it, and the run goes on: it is durable.
     let begun = tokio::spawn({
-        let api = api.clone();
-        async move { begin::begin(&api, request, key, &bytes).await }
+        let (api, who) = (api.clone(), who.clone());
+        async move { begin::begin(&api, &who, request, key, &bytes).await }
     });
     let run = begun.await.map_err(|_| Failure::new(500, "internal", "the run could not be begun; the log tells more"))??;
     if stream {
-        return Ok(sse::response(follow::stream(api, run, None)));
+        return Ok(sse::response(follow::stream(api, who, run, None)));
     }
-    let log = if background { api.load(run).await? } else { follow::settled(&api, run).await? };
+    let log = if background { api.load(&who, run).await? } else { follow::settled(&api, &who, run).await? };
     Ok(json(follow::stored(&api, &log)))
 }
 
-async fn retrieve(State(api): State<Api>, Path(id): Path<String>, RawQuery(query): RawQuery) -> Result<Response, Failure> {
+async fn retrieve(
+    State(api): State<Api>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Failure> {
     let mut query = Query::read(query)?;
     let (stream, after) = (query.flag("stream")?.unwrap_or(false), query.count("starting_after")?);
     query.flag("include_obfuscation")?;
     query.end()?;
-    let (run, log) = known(&api, &id).await?;
+    let (run, log) = known(&api, &who, &id).await?;
     if stream {
-        return Ok(sse::response(follow::stream(api, run, after)));
+        return Ok(sse::response(follow::stream(api, who, run, after)));
     }
     if after.is_some() {
         return Err(Failure::bad("parameter_invalid", "`starting_after` needs `stream=true`").at("starting_after"));
@@ -68,20 +79,24 @@ async fn retrieve(State(api): State<Api>, Path(id): Path<String>, RawQuery(query
     Ok(json(follow::stored(&api, &log)))
 }
 
-async fn cancel(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Failure> {
-    let (run, _) = known(&api, &id).await?;
-    api.driver.cancel(run, "the caller cancelled the response", "api").await?;
-    Ok(json(follow::stored(&api, &api.load(run).await?)))
+async fn cancel(
+    State(api): State<Api>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    let (run, _) = known(&api, &who, &id).await?;
+    api.driver.cancel(run, "the caller cancelled the response", &crate::runs::by(&who)).await?;
+    Ok(json(follow::stored(&api, &api.load(&who, run).await?)))
 }
 
 /// The run of a response.
-async fn known(api: &Api, id: &str) -> Result<(RunId, RunLog), Failure> {
+async fn known(api: &Api, who: &Principal, id: &str) -> Result<(RunId, RunLog), Failure> {
     let unknown = || {
         let shown: String = id.chars().take(80).collect();
         Failure::new(404, "response_not_found", format!("there is no response `{shown}`")).at("response_id")
     };
     let run = id::run_of(id).ok_or_else(unknown)?;
-    match api.driver.load(run).await {
+    match api.load(who, run).await {
         Ok(log) => Ok((run, log)),
         Err(errand_engine::Error::UnknownRun { .. }) => Err(unknown()),
         Err(error) => Err(error.into()),

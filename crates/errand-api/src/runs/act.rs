@@ -5,27 +5,28 @@ use crate::fields::Fields;
 use crate::http::body;
 use crate::responses::json;
 use crate::{Api, Failure};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use errand_core::{CallId, CallState, Decision, RunId, RunLog};
-
-/// Who decided, for the record: there are no keys yet that would tell callers apart.
-const BY: &str = "api";
+use errand_keys::Principal;
 
 /// What every one of them reads first.
 struct Asked {
+    who: Principal,
     run: RunId,
     log: RunLog,
     fields: Fields,
 }
 
 impl Asked {
-    async fn read(api: &Api, id: &str, headers: &HeaderMap, body: Body) -> Result<Self, Failure> {
+    async fn read(api: &Api, who: Principal, id: &str, headers: &HeaderMap, body: Body) -> Result<Self, Failure> {
         let run = run_id(id)?;
         let fields = Fields::of(body::json_or_nothing(api, headers, body).await?, "")?;
-        Ok(Self { run, log: api.load(run).await?, fields })
+        let log = api.load(&who, run).await?;
+        Ok(Self { who, run, log, fields })
     }
 
     /// The call that was named, or the only one that waits for this.
@@ -53,30 +54,37 @@ impl Asked {
     }
 }
 
-async fn stands(api: &Api, run: RunId) -> Result<Response, Failure> {
-    Ok(json(show::run(&api.load(run).await?, api.now())))
+/// Who decided, for the record.
+pub(crate) fn by(who: &Principal) -> String {
+    who.key.as_ref().map_or_else(|| "api".to_owned(), |key| format!("api key {key}"))
+}
+
+async fn stands(api: &Api, who: &Principal, run: RunId) -> Result<Response, Failure> {
+    Ok(json(show::run(&api.load(who, run).await?, api.now())))
 }
 
 pub(super) async fn cancel(
     State(api): State<Api>,
+    Extension(who): Extension<Principal>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let mut asked = Asked::read(&api, &id, &headers, body).await?;
+    let mut asked = Asked::read(&api, who, &id, &headers, body).await?;
     let reason = asked.fields.text("reason")?.unwrap_or_default();
     asked.fields.end()?;
-    api.driver.cancel(asked.run, &reason, BY).await?;
-    stands(&api, asked.run).await
+    api.driver.cancel(asked.run, &reason, &by(&asked.who)).await?;
+    stands(&api, &asked.who, asked.run).await
 }
 
 pub(super) async fn approve(
     State(api): State<Api>,
+    Extension(who): Extension<Principal>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let mut asked = Asked::read(&api, &id, &headers, body).await?;
+    let mut asked = Asked::read(&api, who, &id, &headers, body).await?;
     let decision = match asked.fields.value("arguments") {
         None => Decision::Approve,
         Some(serde_json::Value::String(arguments)) => Decision::Edit { arguments },
@@ -87,11 +95,12 @@ pub(super) async fn approve(
 
 pub(super) async fn reject(
     State(api): State<Api>,
+    Extension(who): Extension<Principal>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let mut asked = Asked::read(&api, &id, &headers, body).await?;
+    let mut asked = Asked::read(&api, who, &id, &headers, body).await?;
     let decision = Decision::Reject { reason: asked.fields.required_text("reason")? };
     decide(&api, asked, decision).await
 }
@@ -99,20 +108,21 @@ pub(super) async fn reject(
 async fn decide(api: &Api, mut asked: Asked, decision: Decision) -> Result<Response, Failure> {
     let call = asked.call(|state| decision.fits(state))?;
     asked.fields.end()?;
-    api.driver.decide(asked.run, call, decision, BY).await?;
-    stands(api, asked.run).await
+    api.driver.decide(asked.run, call, decision, &by(&asked.who)).await?;
+    stands(api, &asked.who, asked.run).await
 }
 
 pub(super) async fn answer(
     State(api): State<Api>,
+    Extension(who): Extension<Principal>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let mut asked = Asked::read(&api, &id, &headers, body).await?;
+    let mut asked = Asked::read(&api, who, &id, &headers, body).await?;
     let text = asked.fields.required_text("text")?;
     let call = asked.call(|state| matches!(state, CallState::Person { .. }))?;
     asked.fields.end()?;
     api.driver.answer(asked.run, call, &text).await?;
-    stands(&api, asked.run).await
+    stands(&api, &asked.who, asked.run).await
 }

@@ -12,11 +12,13 @@ use crate::http::sse;
 use crate::query::Query;
 use crate::responses::json;
 use crate::{Api, Failure};
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use errand_core::{RunId, RunLog};
+use errand_keys::Principal;
 use futures::Stream;
 use serde_json::json as object;
 use std::collections::VecDeque;
@@ -26,6 +28,7 @@ const PAGE: (u64, u64) = (1_000, 10_000);
 
 pub(super) async fn events(
     State(api): State<Api>,
+    Extension(who): Extension<Principal>,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -41,9 +44,9 @@ pub(super) async fn events(
             .ok_or_else(|| Failure::bad("parameter_invalid", "Last-Event-ID is the number of an event").at("last-event-id"))
     });
     let after = last.transpose()?.or(after).unwrap_or(0);
-    let log = api.load(run).await?;
+    let log = api.load(&who, run).await?;
     if wants_stream(&headers) {
-        return Ok(sse::response(stream(api, run, after)));
+        return Ok(sse::response(stream(api, who, run, after)));
     }
     let mut events = project(&log);
     events.retain(|event| event.seq > after);
@@ -64,10 +67,11 @@ fn project(log: &RunLog) -> Vec<PublicEvent> {
     log.records.iter().flat_map(|sealed| projector.push(&sealed.record)).collect()
 }
 
-fn stream(api: Api, run: RunId, after: u64) -> impl Stream<Item = Bytes> + Send + 'static {
+fn stream(api: Api, who: Principal, run: RunId, after: u64) -> impl Stream<Item = Bytes> + Send + 'static {
     let listener = api.feed.listen(run);
     let projector = Projector::new(run);
-    let following = Following { api, run, after, listener, projector, walked: 0, ready: VecDeque::new(), stage: Stage::New };
+    let following =
+        Following { api, who, run, after, listener, projector, walked: 0, ready: VecDeque::new(), stage: Stage::New };
     futures::stream::unfold(following, |mut following| async move { following.next().await.map(|bytes| (bytes, following)) })
 }
 
@@ -80,6 +84,7 @@ enum Stage {
 
 struct Following {
     api: Api,
+    who: Principal,
     run: RunId,
     after: u64,
     listener: Listener,
@@ -108,7 +113,7 @@ impl Following {
     }
 
     async fn read(&mut self) {
-        let log = match self.api.load(self.run).await {
+        let log = match self.api.reload(&self.who, self.run).await {
             Ok(log) => log,
             Err(failure) => return self.end(&failure),
         };

@@ -4,15 +4,18 @@ mod act;
 mod events;
 mod show;
 
+pub(crate) use act::by;
+
 use crate::query::Query;
 use crate::responses::json;
 use crate::{Api, Failure};
-use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use errand_core::RunId;
 use errand_engine::ports::RunFilter;
+use errand_keys::Principal;
 use serde_json::json as object;
 
 /// Runs of a page, if nobody says how many; and at most.
@@ -29,7 +32,11 @@ pub(crate) fn routes() -> Router<Api> {
         .route("/v1/runs/{id}/answer", post(act::answer))
 }
 
-async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Response, Failure> {
+async fn list(
+    State(api): State<Api>,
+    Extension(who): Extension<Principal>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Failure> {
     const STATUSES: [&str; 7] = ["running", "waiting", "paused", "done", "failed", "cancelled", "budget_exceeded"];
     let mut query = Query::read(query)?;
     let status = query.text("status");
@@ -40,15 +47,19 @@ async fn list(State(api): State<Api>, RawQuery(query): RawQuery) -> Result<Respo
     let before = query.text("before").map(|id| run_id(&id).map_err(|failure| failure.at("before"))).transpose()?;
     let limit = page(&mut query, PAGE)?;
     query.end()?;
-    let filter = RunFilter { tenant: Default::default(), status, before, limit: u32::try_from(limit).unwrap_or(u32::MAX) };
+    let filter = RunFilter { tenant: who.tenant, status, before, limit: u32::try_from(limit).unwrap_or(u32::MAX) };
     let page = api.store.list(&filter).await?;
     let next = page.runs.last().filter(|_| page.has_more).map(|run| run.run);
     let runs: Vec<_> = page.runs.iter().map(show::line).collect();
     Ok(json(object!({"data": runs, "has_more": page.has_more, "before": next})))
 }
 
-async fn one(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, Failure> {
-    let log = api.load(run_id(&id)?).await?;
+async fn one(
+    State(api): State<Api>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    let log = api.load(&who, run_id(&id)?).await?;
     Ok(json(show::run(&log, api.now())))
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// A run in a list.
 pub(super) fn line(run: &RunSummary) -> Value {
     json!({
-        "run": run.run, "response": id::response(run.run), "status": run.status, "task": run.task, "model": run.model,
+        "run": run.run, "tenant": run.tenant, "response": id::response(run.run), "status": run.status, "task": run.task, "model": run.model,
         "started_at": time(run.started), "at": time(run.at), "records": run.number, "steps": run.totals.steps,
         "calls": run.totals.calls, "tokens": run.totals.spent.tokens, "usd": dollars(run.totals.spent.usd),
         "parent": run.parent,

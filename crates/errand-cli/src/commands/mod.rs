@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod fork;
+mod keys;
 mod list;
 mod models;
 mod resume;
@@ -41,6 +42,7 @@ pub(crate) async fn dispatch(cli: Cli) -> Result<Exit, Error> {
         Command::Show(args) => list::show(&context, args).await,
         Command::Events(args) => list::events(&context, args).await,
         Command::Files(args) => list::files(&context, args).await,
+        Command::Keys(args) => keys::keys(&context, args).await,
         Command::Tools(args) => tools::tools(&context, args).await,
         Command::Assistants(args) => assistants::assistants(&context, args).await,
         Command::Bench(options) => bench::bench(&context, options).await,

@@ -2,7 +2,7 @@
 
 use super::assistants::{self, Found};
 use super::run::{failed, say, tell_others};
-use super::{Context, command_line, start};
+use super::{Context, command_line, keys, start};
 use crate::args::{RunOptions, Serve};
 use crate::catalog::Names;
 use crate::config::Config;
@@ -19,6 +19,7 @@ use errand_api::{Api, Failure, Feed, Limits, Parts};
 #[cfg(target_os = "linux")]
 use errand_core::Tier;
 use errand_engine::ports::{Blobs, Delta, Store};
+use errand_keys::{Gate, Keys};
 use errand_store_local::SystemWorld;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -36,15 +37,22 @@ pub(super) async fn serve(context: &Context, args: Serve) -> Result<Exit, Error>
     let (mut config, assistant) = assistants::resolve(context, &args.options).await?;
     // A server is there to answer soon.
     config.sandbox.warm.get_or_insert(1);
+    config.require_key |= args.require_key;
     let listen = args.listen.as_deref().or(config.listen.as_deref()).unwrap_or(LISTEN);
-    let listener = bind(address(listen)?).await?;
+    let address = address(listen)?;
+    let listener = bind(address).await?;
     let mut host = Host::open(&config, &command_line("serve"))?;
+    let keys = match keys::keys_of(&config).await {
+        Ok(keys) => keys,
+        Err(error) => return failed(host, error).await,
+    };
     #[cfg(target_os = "linux")]
-    let _sandboxes = match sandboxes(context, &args, &config).await {
+    let _sandboxes = match sandboxes(context, &args, &config, &keys).await {
         Ok(sandboxes) => sandboxes,
         Err(error) => return failed(host, error).await,
     };
-    match attend(context, &args.options, &config, assistant, &mut host, listener).await {
+    let gate = keys::gate(&keys, address, config.require_key);
+    match attend(context, &args.options, &config, assistant, &mut host, listener, gate).await {
         Ok(()) => {
             host.close().await?;
             Ok(Exit::Done)
@@ -55,7 +63,7 @@ pub(super) async fn serve(context: &Context, args: Serve) -> Result<Exit, Error>
 
 /// The E2B-compatible API beside, if it is asked for; it ends when this is dropped, and with it every sandbox.
 #[cfg(target_os = "linux")]
-async fn sandboxes(context: &Context, args: &Serve, config: &Config) -> Result<Option<Beside>, Error> {
+async fn sandboxes(context: &Context, args: &Serve, config: &Config, keys: &Keys) -> Result<Option<Beside>, Error> {
     use errand_e2b::outside::{Service, Settings, serve};
     use errand_sandbox::{Engine, EngineConfig, Images, ImagesConfig, Limits, Sessions};
     let Some(listen) = args.e2b_listen.as_deref().or(config.e2b_listen.as_deref()) else { return Ok(None) };
@@ -71,6 +79,8 @@ async fn sandboxes(context: &Context, args: &Serve, config: &Config) -> Result<O
     let egress = Some((config.sandbox.egress.clone(), crate::toolbox::reach(config)?));
     let program =
         std::env::current_exe().map_err(|error| unusable(&format!("this program's file is not known: {error}")))?;
+    let gate = keys::gate(keys, address, config.require_key);
+    let guard = gate.clone();
     // The probe blocks: it makes boxes and waits for them.
     let service = tokio::task::spawn_blocking(move || {
         let images = Images::at(data.join("images"), ImagesConfig::default())?;
@@ -82,11 +92,15 @@ async fn sandboxes(context: &Context, args: &Serve, config: &Config) -> Result<O
             running_max: SANDBOXES_MAX,
             egress,
         };
-        Service::new(Arc::new(Engine::start(&boxes)?), sessions, settings)
+        Service::new(Arc::new(Engine::start(&boxes)?), sessions, settings, guard)
     });
     let service = service.await.map_err(|error| unusable(&error.to_string()))?.map_err(told)?;
+    warn(context, config, address, &gate).await?;
     match context.audience() {
-        Audience::Machines => print_json(&json!({"type": "listening_e2b", "address": address.to_string()})),
+        Audience::Machines => {
+            let object = json!({"type": "listening_e2b", "address": address.to_string(), "key_required": gate.is_closed()});
+            print_json(&object);
+        }
         Audience::People => say(Tone::Plain, config, &format!("E2B-compatible API on http://{address}")),
     }
     Ok(Some(Beside(tokio::spawn(serve(listener, service)))))
@@ -111,6 +125,7 @@ async fn attend(
     assistant: Option<Found>,
     host: &mut Host,
     listener: TcpListener,
+    gate: Gate,
 ) -> Result<(), Error> {
     let mut signals = Signals::listen().map_err(|error| Error::new("engine_stopped", format!("no signals: {error}")))?;
     let chosen = start::choose(config, &*host.models).await?;
@@ -120,12 +135,15 @@ async fn attend(
     let _preparing = host.tools.prepare()?;
     let broken = Broken::default();
     let feed = Feed::default();
-    let (api, stop) = Api::new(parts(host, names, feed.clone(), broken.clone()));
+    let (api, stop) = Api::new(parts(host, names, feed.clone(), broken.clone(), gate.clone()));
     let address = listener.local_addr().map_err(|error| unusable(&error.to_string()))?;
     let url = format!("http://{address}/v1");
+    warn(context, config, address, &gate).await?;
     match context.audience() {
         Audience::Machines => {
-            print_json(&json!({"type": "listening", "address": address.to_string(), "url": url, "model": model}))
+            let (address, key_required) = (address.to_string(), gate.is_closed());
+            print_json(&json!({"type": "listening", "address": address, "url": url, "model": model,
+                "key_required": key_required}));
         }
         Audience::People => {
             if let Some(why) = chosen.why {
@@ -154,7 +172,18 @@ async fn attend(
     Ok(())
 }
 
-fn parts(host: &Host, names: Names, feed: Feed, broken: Broken) -> Parts {
+/// Tells what whoever starts a server that others reach should know.
+async fn warn(context: &Context, config: &Config, address: SocketAddr, gate: &Gate) -> Result<(), Error> {
+    for warning in keys::warnings(config, address, gate).await? {
+        match context.audience() {
+            Audience::Machines => tracing::warn!(%address, "{warning}"),
+            Audience::People => say(Tone::Notice, config, &warning),
+        }
+    }
+    Ok(())
+}
+
+fn parts(host: &Host, names: Names, feed: Feed, broken: Broken, gate: Gate) -> Parts {
     let working = host.working();
     let health = move || {
         if let Some(failure) = broken.failure() {
@@ -172,6 +201,7 @@ fn parts(host: &Host, names: Names, feed: Feed, broken: Broken) -> Parts {
         world: Arc::new(SystemWorld),
         catalog: Arc::new(names),
         feed,
+        gate,
         health: Arc::new(health),
         limits: Limits::default(),
     }
@@ -202,23 +232,16 @@ fn pass_on(feed: &Feed, broken: &Broken, live: Live) {
     }
 }
 
-/// The address that was given. There are no keys yet, so it must be one that only this machine reaches.
+/// The address that was given.
 fn address(given: &str) -> Result<SocketAddr, Error> {
     let shown = text::one_line(given, 80);
     let parsed = match given.trim().strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}").parse::<SocketAddr>(),
         None => given.trim().parse(),
     };
-    let address = parsed.map_err(|_| {
+    parsed.map_err(|_| {
         Error::new("listen_invalid", format!("`{shown}` is no address to listen on: give one such as {LISTEN}"))
-    })?;
-    if !address.ip().is_loopback() {
-        let message = format!(
-            "`{shown}` can be reached from other machines, and there are no keys: use 127.0.0.1, [::1] or localhost"
-        );
-        return Err(Error::new("listen_not_loopback", message));
-    }
-    Ok(address)
+    })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
@@ -241,22 +264,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_is_served() {
-        for given in ["127.0.0.1:0", "127.3.2.1:80", "[::1]:8080", "localhost:8080", " 127.0.0.1:1 "] {
-            assert!(address(given).is_ok_and(|address| address.ip().is_loopback()), "{given}");
+    fn addresses_are_numbers_or_this_machine() {
+        for given in ["127.0.0.1:0", "[::1]:8080", "localhost:8080", " 127.0.0.1:1 ", "0.0.0.0:80", "[::]:80"] {
+            assert!(address(given).is_ok(), "{given}");
         }
-        for (given, code) in [
-            ("0.0.0.0:8080", "listen_not_loopback"),
-            ("[::]:8080", "listen_not_loopback"),
-            ("10.0.0.1:80", "listen_not_loopback"),
-            ("[::ffff:10.0.0.1]:80", "listen_not_loopback"),
-            ("8080", "listen_invalid"),
-            ("localhost", "listen_invalid"),
-            ("localhost:99999", "listen_invalid"),
-            ("example.com:80", "listen_invalid"),
-            ("", "listen_invalid"),
-        ] {
-            assert_eq!(address(given).unwrap_err().code, code, "{given}");
+        for given in ["8080", "localhost", "localhost:99999", "example.com:80", ""] {
+            assert_eq!(address(given).unwrap_err().code, "listen_invalid", "{given}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_is_served_without_a_key() {
+        let keys = Keys::new(Arc::new(errand_store_local::LocalHeads::of(".".as_ref())), errand_keys::RootKey::new([0; 32]));
+        let is_closed = |given, require| keys::gate(&keys, address(given).unwrap(), require).is_closed();
+        for given in ["127.0.0.1:0", "127.3.2.1:80", "[::1]:8080", "localhost:8080"] {
+            assert_eq!([is_closed(given, false), is_closed(given, true)], [false, true], "{given}");
+        }
+        for given in ["0.0.0.0:8080", "[::]:8080", "10.0.0.1:80", "[::ffff:10.0.0.1]:80", "[::ffff:127.0.0.1]:80"] {
+            assert!(is_closed(given, false), "{given}");
         }
     }
 }

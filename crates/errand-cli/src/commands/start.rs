@@ -192,7 +192,7 @@ fn ask_first(tools: &mut [ToolSpec], approve: &Approve) -> Result<(), Error> {
 }
 
 /// All that a run starts with. Files are copied in now; later changes to the originals change nothing.
-pub(crate) async fn started(host: &Host, run: RunId, config: RunConfig, order: Order<'_>) -> Result<Started, Error> {
+pub(crate) async fn started(host: &Host, run: RunId, mut config: RunConfig, order: Order<'_>) -> Result<Started, Error> {
     check_task(order.task, config.limits.task_bytes)?;
     let (history, base) = match order.after {
         Some(run) => {
@@ -203,6 +203,8 @@ pub(crate) async fn started(host: &Host, run: RunId, config: RunConfig, order: O
                     format!("run {run} has not ended ({status}): wait for it, or tell it something with `errand message`");
                 return Err(Error::new("run_not_ended", message));
             }
+            // A thread has one tenant.
+            config.tenant = log.run.config.tenant.clone();
             (Some(host.driver.history_of(&log).await?), log.workspace())
         }
         None => (None, None),

@@ -29,6 +29,7 @@ pub(super) struct File {
     pub(super) script_dir: Option<PathBuf>,
     pub(super) listen: Option<String>,
     pub(super) e2b_listen: Option<String>,
+    pub(super) require_key: bool,
     #[serde(deserialize_with = "text_or_number")]
     pub(super) budget: Option<String>,
     #[serde(deserialize_with = "text_or_number")]

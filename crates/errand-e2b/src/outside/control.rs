@@ -8,7 +8,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
+use errand_keys::Principal;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -60,6 +61,9 @@ struct Wanted {
     order: Option<String>,
 }
 
+/// The one route that needs no key.
+pub(super) const HEALTH: &str = "/health";
+
 pub(super) fn routes() -> Router<Arc<Service>> {
     Router::new()
         .route("/v2/sandboxes", get(list).post(create))
@@ -74,13 +78,18 @@ pub(super) fn routes() -> Router<Arc<Service>> {
         .route("/v2/sandboxes/{id}/connect", post(resume))
         .route("/sandboxes/{id}/{*other}", get(unsupported).post(unsupported).put(unsupported))
         .route("/v2/sandboxes/{id}/{*other}", get(unsupported).post(unsupported).put(unsupported))
-        .route("/health", get(|| async { StatusCode::NO_CONTENT }))
+        .route(HEALTH, get(|| async { StatusCode::NO_CONTENT }))
 }
 
-async fn create(State(service): State<Arc<Service>>, body: Bytes) -> Result<Response, Refused> {
+async fn create(
+    State(service): State<Arc<Service>>,
+    Extension(who): Extension<Principal>,
+    body: Bytes,
+) -> Result<Response, Refused> {
     let order = order(read(&body)?, &service)?;
-    let sandbox = to_the_end(async move { service.create(order).await }).await?;
-    Ok((StatusCode::CREATED, Json(sandbox.access())).into_response())
+    let maker = who.clone();
+    let sandbox = to_the_end(async move { service.create(&maker, order).await }).await?;
+    Ok((StatusCode::CREATED, Json(sandbox.access(&who))).into_response())
 }
 
 fn order(new: New, service: &Service) -> Result<Order, Refused> {
@@ -114,7 +123,11 @@ fn order(new: New, service: &Service) -> Result<Order, Refused> {
     })
 }
 
-async fn list(State(service): State<Arc<Service>>, Query(wanted): Query<Wanted>) -> Result<Response, Refused> {
+async fn list(
+    State(service): State<Arc<Service>>,
+    Extension(who): Extension<Principal>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Refused> {
     let bad = |message: &str| Refused::new(StatusCode::BAD_REQUEST, message);
     let states: Vec<&str> = wanted.state.as_deref().map_or(vec!["running", "paused"], |states| states.split(',').collect());
     let metadata: BTreeMap<String, String> = match &wanted.metadata {
@@ -133,7 +146,8 @@ async fn list(State(service): State<Arc<Service>>, Query(wanted): Query<Wanted>)
     if !(1..=PAGE).contains(&limit) {
         return Err(bad("limit must be 1 to 100"));
     }
-    let mut all: Vec<Arc<Sandbox>> = service.lock().values().map(Arc::clone).collect();
+    let own = |sandbox: &&Arc<Sandbox>| sandbox.tenant == who.tenant;
+    let mut all: Vec<Arc<Sandbox>> = service.lock().values().filter(own).map(Arc::clone).collect();
     all.sort_by_key(|sandbox| (sandbox.started(), sandbox.id.clone()));
     if wanted.order.as_deref() != Some("asc") {
         all.reverse();
@@ -158,8 +172,12 @@ async fn list(State(service): State<Arc<Service>>, Query(wanted): Query<Wanted>)
     Ok(response)
 }
 
-async fn one(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Response, Refused> {
-    let sandbox = service.find(&id)?;
+async fn one(
+    State(service): State<Arc<Service>>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Response, Refused> {
+    let sandbox = service.find(&who, &id)?;
     let mut told = sandbox.told(&service.settings.limits);
     let grant = sandbox.grant();
     told["allowInternetAccess"] = (!grant.hosts.is_empty()).into();
@@ -167,42 +185,72 @@ async fn one(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Res
     Ok(Json(told).into_response())
 }
 
-async fn end(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Response, Refused> {
-    to_the_end(async move { service.end(&id).await }).await?;
+async fn end(
+    State(service): State<Arc<Service>>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Response, Refused> {
+    let sandbox = service.find(&who, &id)?;
+    to_the_end(async move { service.end(&sandbox).await }).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn extend(State(service): State<Arc<Service>>, Path(id): Path<String>, body: Bytes) -> Result<Response, Refused> {
+async fn extend(
+    State(service): State<Arc<Service>>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Response, Refused> {
     let Until { timeout } = read(&body)?;
-    let sandbox = service.find(&id)?;
+    let sandbox = service.find(&who, &id)?;
     sandbox.extend(seconds(timeout.unwrap_or(TIMEOUT))?);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// Puts another network in place of the one that a sandbox has; what is left out is as if it had never been asked for.
-async fn replace(State(service): State<Arc<Service>>, Path(id): Path<String>, body: Bytes) -> Result<Response, Refused> {
-    let sandbox = service.find(&id)?;
+async fn replace(
+    State(service): State<Arc<Service>>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let sandbox = service.find(&who, &id)?;
     let network: Network = read(&body)?;
     sandbox.replace(network.grant(&service.terms)?);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn pause(State(service): State<Arc<Service>>, Path(id): Path<String>) -> Result<Response, Refused> {
-    match to_the_end(async move { service.pause(&id).await }).await? {
+async fn pause(
+    State(service): State<Arc<Service>>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+) -> Result<Response, Refused> {
+    let sandbox = service.find(&who, &id)?;
+    match to_the_end(async move { service.pause(&sandbox).await }).await? {
         true => Ok(StatusCode::NO_CONTENT.into_response()),
         false => Err(Refused::new(StatusCode::CONFLICT, "the sandbox is paused already")),
     }
 }
 
-async fn resume(State(service): State<Arc<Service>>, Path(id): Path<String>, body: Bytes) -> Result<Response, Refused> {
+async fn resume(
+    State(service): State<Arc<Service>>,
+    Extension(who): Extension<Principal>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Response, Refused> {
     let Until { timeout } = if body.is_empty() { Until::default() } else { read(&body)? };
     let timeout = timeout.map(seconds).transpose()?;
-    let sandbox = to_the_end(async move { service.resume(&id, timeout).await }).await?;
-    Ok(Json(sandbox.access()).into_response())
+    let sandbox = service.find(&who, &id)?;
+    let sandbox = to_the_end(async move { service.resume(sandbox, timeout).await }).await?;
+    Ok(Json(sandbox.access(&who)).into_response())
 }
 
-async fn unsupported(State(service): State<Arc<Service>>, Path((id, other)): Path<(String, String)>) -> Refused {
-    match service.find(&id) {
+async fn unsupported(
+    State(service): State<Arc<Service>>,
+    Extension(who): Extension<Principal>,
+    Path((id, other)): Path<(String, String)>,
+) -> Refused {
+    match service.find(&who, &id) {
         Ok(_) => {
             Refused::new(StatusCode::NOT_IMPLEMENTED, format!("'{other}' of sandboxes is not supported by this server"))
         }

@@ -1,6 +1,7 @@
 //! The half outside: makes, lists, pauses and ends sandboxes, and passes requests on to the inside of one.
 //!
-//! Control plane and sandboxes are told apart by the header `E2b-Sandbox-Id`, so that one address is enough for both.
+//! Control plane and sandboxes are told apart by the header `E2b-Sandbox-Id`, so that one address is enough for both. Who asks
+//! the control plane has a key, where one is needed; who speaks with a sandbox has a token of it, which that key was given.
 
 mod control;
 mod network;
@@ -10,10 +11,12 @@ mod sandbox;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
+use errand_core::Timestamp;
 use errand_egress::{Grant, Proxy, ProxyConfig, Reach, Terms, Times};
+use errand_keys::{Gate, Principal, Refusal};
 use errand_sandbox::{Engine, Limits, Sessions};
 use sandbox::Sandbox;
 use serde_json::json;
@@ -26,6 +29,9 @@ use tokio::net::TcpListener;
 
 /// How often sandboxes whose time is up are looked for.
 const TICK: Duration = Duration::from_millis(500);
+
+/// The header that names the sandbox that a request is for.
+const SANDBOX: &str = "e2b-sandbox-id";
 
 /// How sandboxes are made.
 #[derive(Debug, Clone)]
@@ -46,6 +52,7 @@ pub struct Settings {
 /// All sandboxes of this process. When it is dropped they end; their workspaces stay with the sessions' folder.
 pub struct Service {
     engine: Arc<Engine>,
+    gate: Gate,
     sessions: Sessions,
     settings: Settings,
     sockets: tempfile::TempDir,
@@ -78,6 +85,19 @@ impl IntoResponse for Refused {
     }
 }
 
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let status = match &refusal {
+            Refusal::Unavailable { code, reason } => {
+                tracing::warn!(code, reason, "API keys cannot be checked");
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => StatusCode::UNAUTHORIZED,
+        };
+        Self::new(status, format!("{}: {refusal}", refusal.code()))
+    }
+}
+
 impl From<errand_sandbox::Error> for Refused {
     fn from(error: errand_sandbox::Error) -> Self {
         use errand_sandbox::Error::{ImageMissing, ImageUnknown};
@@ -93,12 +113,12 @@ impl From<errand_sandbox::Error> for Refused {
 }
 
 impl Service {
-    /// A service over the sessions of a folder that nobody else uses. Those there that have the name of a sandbox belong to
+    /// A service for whom `gate` lets in, over the sessions of a folder that nobody else uses. Those there that have the name of a sandbox belong to
     /// a service that has ended, and are removed.
     ///
     /// # Errors
     /// When that fails, or there is no place for its sockets.
-    pub fn new(engine: Arc<Engine>, sessions: Sessions, settings: Settings) -> errand_sandbox::Result<Self> {
+    pub fn new(engine: Arc<Engine>, sessions: Sessions, settings: Settings, gate: Gate) -> errand_sandbox::Result<Self> {
         for id in sessions.list()?.into_iter().filter(|id| sandbox::is_id(id)) {
             sessions.destroy(sessions.open(&id)?)?;
         }
@@ -113,15 +133,21 @@ impl Service {
             Some((terms, reach)) => (terms, Some(started(reach)?)),
             None => (Terms { grant: Grant::none(), secrets: Vec::new() }, None),
         };
-        Ok(Self { engine, sessions, settings, sockets, sandboxes: Mutex::default(), terms, proxy })
+        Ok(Self { engine, gate, sessions, settings, sockets, sandboxes: Mutex::default(), terms, proxy })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Sandbox>>> {
         self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, id: &str) -> Result<Arc<Sandbox>, Refused> {
-        self.lock().get(id).map(Arc::clone).ok_or_else(|| Refused::not_found(id))
+    /// A sandbox of whoever asks. One of another tenant is as if it were not there.
+    fn find(&self, who: &Principal, id: &str) -> Result<Arc<Sandbox>, Refused> {
+        self.any(id).filter(|sandbox| sandbox.tenant == who.tenant).ok_or_else(|| Refused::not_found(id))
+    }
+
+    /// A sandbox, whosever it is.
+    fn any(&self, id: &str) -> Option<Arc<Sandbox>> {
+        self.lock().get(id).map(Arc::clone)
     }
 }
 
@@ -154,28 +180,47 @@ fn router(service: Service) -> Router {
     });
     control::routes()
         .fallback(|| async { Refused::new(StatusCode::NOT_FOUND, "this server has no such route") })
-        .layer(axum::middleware::from_fn_with_state(Arc::clone(&service), to_sandbox))
-        .layer(from_fn(from_this_machine))
+        .layer(from_fn_with_state(Arc::clone(&service), to_sandbox))
+        .layer(from_fn_with_state(Arc::clone(&service), admitted))
         .with_state(service)
 }
 
 /// Requests that name a sandbox go to its inside.
 async fn to_sandbox(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    let id = request.headers().get("e2b-sandbox-id").map(|id| id.to_str().unwrap_or_default().to_owned());
+    let id = request.headers().get(SANDBOX).map(|id| id.to_str().unwrap_or_default().to_owned());
     match id {
         Some(id) => pass::pass(&service, &id, request).await.unwrap_or_else(IntoResponse::into_response),
         None => next.run(request).await,
     }
 }
 
-/// There are no keys yet, so only programs of this machine may ask; a web page that a person has open must not.
-async fn from_this_machine(request: Request, next: Next) -> Response {
-    let is_page = request.headers().contains_key(header::ORIGIN) || request.headers().contains_key("sec-fetch-site");
-    if is_page || !names_this_machine(request.headers()) {
-        let message = "only programs of this machine may use this server, under 127.0.0.1 or localhost";
+/// Refuses who may not ask, and notes on the request who does. What goes to a sandbox bears its token in place of a key.
+async fn admitted(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let is_page = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
+    // Without keys only programs of this machine may ask; a web page that a person has open never may.
+    if is_page || (!service.gate.is_closed() && !names_this_machine(headers)) {
+        let message = "only programs may use this server; those without a key under 127.0.0.1 or localhost";
         return Refused::new(StatusCode::FORBIDDEN, message).into_response();
     }
+    if !headers.contains_key(SANDBOX) && request.uri().path() != control::HEALTH {
+        match service.gate.admit(key(headers).as_deref(), now()).await {
+            Ok(who) => drop(request.extensions_mut().insert(who)),
+            Err(refusal) => return pass::refused(request, refusal.into()).await,
+        }
+    }
     next.run(request).await
+}
+
+/// The key that came with a request. What is there and cannot be one is a text that is none.
+fn key(headers: &HeaderMap) -> Option<String> {
+    let mut all = headers.get_all("x-api-key").iter();
+    let one = all.next()?.to_str().ok().filter(|_| all.next().is_none());
+    Some(one.unwrap_or_default().to_owned())
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_millis(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
 }
 
 fn names_this_machine(headers: &HeaderMap) -> bool {

@@ -6,7 +6,8 @@ use crate::inside::{CODE_PORT, ENVD_PORT, MESSAGE_BYTES_MAX};
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use errand_keys::Principal;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use std::path::Path;
@@ -37,19 +38,26 @@ const READ_OF_REFUSED: usize = 16 << 20;
 /// Passes a request on to the sandbox `id`, if it bears its token.
 pub(super) async fn pass(service: &Service, id: &str, request: Request) -> Result<Response, Refused> {
     if let Err(refused) = admit(service, id, request.headers(), request.uri().path()).await {
-        let _ = axum::body::to_bytes(request.into_body(), READ_OF_REFUSED).await;
-        return Err(refused);
+        return Ok(self::refused(request, refused).await);
     }
     let lost = |_| Refused::new(StatusCode::BAD_GATEWAY, "the connection to the sandbox ended before its answer");
     send(&service.socket(id), inward(request)).await.map_err(lost).map(outward)
+}
+
+/// The refusal of a request, once enough of it was read.
+pub(super) async fn refused(request: Request, refused: Refused) -> Response {
+    let _ = axum::body::to_bytes(request.into_body(), READ_OF_REFUSED).await;
+    refused.into_response()
 }
 
 /// Refuses what is not for a sandbox that runs, or does not bear its token.
 async fn admit(service: &Service, id: &str, headers: &HeaderMap, path: &str) -> Result<(), Refused> {
     // A sandbox that is gone is told of by the proxy in front of it, as the SDKs know it.
     let gone = || Refused::new(StatusCode::BAD_GATEWAY, format!("The sandbox {id} was not found"));
-    let sandbox = service.find(id).map_err(|_| gone())?;
-    check(&sandbox, headers)?;
+    let sandbox = service.any(id).ok_or_else(gone)?;
+    let holder = check(&sandbox, headers)?;
+    // Its key may have been revoked since.
+    service.gate.readmit(&holder, super::now()).await?;
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if path != "/files" && length.is_some_and(|length| length > MESSAGE_BYTES_MAX) {
         let message = format!("the body has over {MESSAGE_BYTES_MAX} bytes: send data as a file");
@@ -58,18 +66,18 @@ async fn admit(service: &Service, id: &str, headers: &HeaderMap, path: &str) -> 
     if sandbox.is_alive().await { Ok(()) } else { Err(gone()) }
 }
 
-/// Refuses whoever bears no token, or wants another port.
-fn check(sandbox: &Sandbox, headers: &HeaderMap) -> Result<(), Refused> {
+/// Who bears a token. Refuses whoever bears none, or wants another port.
+fn check(sandbox: &Sandbox, headers: &HeaderMap) -> Result<Principal, Refused> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let port = text("e2b-sandbox-port").unwrap_or(ENVD_PORT);
-    if !sandbox.admits(text("x-access-token"), text("e2b-traffic-access-token"), port == CODE_PORT) {
-        return Err(Refused::new(StatusCode::UNAUTHORIZED, "the access token is not that of this sandbox"));
-    }
+    let holder = sandbox.holder(text("x-access-token"), text("e2b-traffic-access-token"), port == CODE_PORT);
+    let unknown = || Refused::new(StatusCode::UNAUTHORIZED, "the access token is not that of this sandbox");
+    let holder = holder.ok_or_else(unknown)?;
     if !matches!(port, ENVD_PORT | CODE_PORT) {
         let message = format!("The sandbox is running but its {port} port is not open: this server passes no ports on");
         return Err(Refused::new(StatusCode::BAD_GATEWAY, message));
     }
-    Ok(())
+    Ok(holder)
 }
 
 /// Whether the inside answers in time.

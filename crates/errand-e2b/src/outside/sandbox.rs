@@ -2,7 +2,9 @@
 
 use super::{Refused, Service};
 use axum::http::StatusCode;
+use errand_core::TenantId;
 use errand_egress::{Egress, Grant};
+use errand_keys::{KeyId, Principal, RootKey};
 use errand_sandbox::{Exec, Language, Resident, Session, SessionOptions};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -20,14 +22,22 @@ const READY: Duration = Duration::from_secs(20);
 /// How long one that is at work may take to answer before it counts as lost.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// What tokens are for: all of a sandbox, or its code alone.
+const ACCESS: &str = "access";
+const TRAFFIC: &str = "traffic";
+/// Stands in a token in place of a key.
+const NO_KEY: &str = "local";
+
 /// Random bytes in the name of a sandbox.
 const ID_BYTES: usize = 10;
 
 pub(super) struct Sandbox {
     pub(super) id: String,
     pub(super) order: Order,
-    token: String,
-    traffic_token: String,
+    /// Whose it is.
+    pub(super) tenant: TenantId,
+    /// Its tokens are made under it: each key that makes it or connects to it has its own.
+    seal: RootKey,
     started: Timestamp,
     ends: Mutex<Timestamp>,
     /// What it may reach now.
@@ -61,14 +71,16 @@ pub(super) enum Standing {
 
 impl Service {
     /// Makes a sandbox and waits until its inside answers.
-    pub(super) async fn create(self: &Arc<Self>, order: Order) -> Result<Arc<Sandbox>, Refused> {
-        let [id, token, traffic_token] = [random(ID_BYTES)?, random(20)?, random(20)?];
+    pub(super) async fn create(self: &Arc<Self>, who: &Principal, order: Order) -> Result<Arc<Sandbox>, Refused> {
+        let failed = |error: getrandom::Error| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
+        let (id, seal) = (random(ID_BYTES)?, RootKey::random().map_err(failed)?);
         let now = Timestamp::now();
         let ends = Mutex::new(later(now, order.timeout));
         let standing = tokio::sync::Mutex::new(Standing::Ended);
         let grant = Mutex::new(order.grant.clone());
         let egress = self.proxy.as_ref().map(|proxy| proxy.way_out(&id, order.grant.clone(), Vec::new()));
-        let sandbox = Sandbox { id: id.clone(), order, token, traffic_token, started: now, ends, grant, egress, standing };
+        let tenant = who.tenant.clone();
+        let sandbox = Sandbox { id: id.clone(), order, tenant, seal, started: now, ends, grant, egress, standing };
         let sandbox = Arc::new(sandbox);
         let mut standing = sandbox.standing.lock().await;
         {
@@ -127,8 +139,12 @@ impl Service {
     }
 
     /// Starts a paused sandbox again; one that runs is left as it is. The time begins anew.
-    pub(super) async fn resume(self: &Arc<Self>, id: &str, timeout: Option<Duration>) -> Result<Arc<Sandbox>, Refused> {
-        let sandbox = self.find(id)?;
+    pub(super) async fn resume(
+        self: &Arc<Self>,
+        sandbox: Arc<Sandbox>,
+        timeout: Option<Duration>,
+    ) -> Result<Arc<Sandbox>, Refused> {
+        let id = &*sandbox.id;
         let mut standing = sandbox.standing.lock().await;
         let lost = match &*standing {
             Standing::Ended => return Err(Refused::not_found(id)),
@@ -156,11 +172,10 @@ impl Service {
     }
 
     /// Ends what runs in a sandbox and keeps its files. False if it was paused already.
-    pub(super) async fn pause(&self, id: &str) -> Result<bool, Refused> {
-        let sandbox = self.find(id)?;
+    pub(super) async fn pause(&self, sandbox: &Sandbox) -> Result<bool, Refused> {
         let mut standing = sandbox.standing.lock().await;
         let session = match &*standing {
-            Standing::Ended => return Err(Refused::not_found(id)),
+            Standing::Ended => return Err(Refused::not_found(&sandbox.id)),
             Standing::Paused(_) => return Ok(false),
             Standing::Running(resident) => Arc::clone(resident.session()),
         };
@@ -170,8 +185,8 @@ impl Service {
     }
 
     /// Ends a sandbox and removes its files.
-    pub(super) async fn end(self: &Arc<Self>, id: &str) -> Result<(), Refused> {
-        let sandbox = self.find(id)?;
+    pub(super) async fn end(self: &Arc<Self>, sandbox: &Sandbox) -> Result<(), Refused> {
+        let id = &*sandbox.id;
         let mut standing = sandbox.standing.lock().await;
         if self.lock().remove(id).is_none() {
             return Err(Refused::not_found(id));
@@ -191,10 +206,10 @@ impl Service {
             let is_running = matches!(&*standing, Standing::Running(_));
             drop(standing);
             let done = match sandbox.order.pauses {
-                true if is_running => self.pause(&sandbox.id).await.map(drop),
+                true if is_running => self.pause(&sandbox).await.map(drop),
                 true => Ok(()),
                 // Paused ones have no end.
-                false if is_running => self.end(&sandbox.id).await,
+                false if is_running => self.end(&sandbox).await,
                 false => Ok(()),
             };
             if let Err(refused) = done {
@@ -248,11 +263,23 @@ impl Sandbox {
         *current = grant;
     }
 
-    /// Whether this is the token that its maker was given, or, for code alone, the one for traffic.
-    pub(super) fn admits(&self, token: Option<&str>, traffic: Option<&str>, is_code: bool) -> bool {
-        let same =
-            |own: &str, given: Option<&str>| given.is_some_and(|given| bool::from(own.as_bytes().ct_eq(given.as_bytes())));
-        same(&self.token, token) || (is_code && same(&self.traffic_token, traffic))
+    /// Who was given this token, or, for code alone, the one for traffic.
+    pub(super) fn holder(&self, token: Option<&str>, traffic: Option<&str>, is_code: bool) -> Option<Principal> {
+        let of = |what: &str, given: Option<&str>| {
+            let given = given?;
+            let (_, key) = given.rsplit_once('_')?;
+            let key = if key == NO_KEY { None } else { Some(key.parse::<KeyId>().ok()?) };
+            let holder = Principal { tenant: self.tenant.clone(), key };
+            let own = self.token(what, &holder);
+            bool::from(own.as_bytes().ct_eq(given.as_bytes())).then_some(holder)
+        };
+        of(ACCESS, token).or_else(|| if is_code { of(TRAFFIC, traffic) } else { None })
+    }
+
+    /// The token by which `who` speaks with it: a MAC over what it is for and the key, and the key's id.
+    fn token(&self, what: &str, who: &Principal) -> String {
+        let key = who.key.as_ref().map_or(NO_KEY, KeyId::as_str);
+        format!("{}_{key}", self.seal.tag(&[what, key]))
     }
 
     /// While it is being changed it counts as running.
@@ -266,11 +293,11 @@ impl Sandbox {
     }
 
     /// As whoever makes it, or connects to it, is told.
-    pub(super) fn access(&self) -> Value {
+    pub(super) fn access(&self, who: &Principal) -> Value {
         json!({
             "templateID": self.order.template, "sandboxID": self.id, "clientID": "errand",
-            "envdVersion": crate::inside::ENVD_VERSION, "envdAccessToken": self.token,
-            "trafficAccessToken": self.traffic_token, "domain": null,
+            "envdVersion": crate::inside::ENVD_VERSION, "envdAccessToken": self.token(ACCESS, who),
+            "trafficAccessToken": self.token(TRAFFIC, who), "domain": null,
         })
     }
 
