@@ -164,7 +164,7 @@ fn unbounded(budget: &errand_core::Budget, model: &ModelChoice) -> Option<(&'sta
 }
 
 fn ask_first(tools: &mut [ToolSpec], approve: &Approve) -> Result<(), Error> {
-    let asks = |tool: &ToolSpec| matches!(tool.executor, Executor::Worker | Executor::SubRun);
+    let asks = |tool: &ToolSpec| matches!(tool.executor, Executor::Worker | Executor::Sandbox | Executor::SubRun);
     match approve {
         Approve::Manifest => {}
         Approve::Never => tools.iter_mut().for_each(|tool| tool.approval = Approval::Never),
