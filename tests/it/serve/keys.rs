@@ -87,7 +87,7 @@ fn nobody_gets_in_from_outside_without_a_good_key() {
     for (method, path) in ROUTES {
         let path = path.replace("ID", &id).replace("RUN", &super::run_of(&id));
         for (given, says) in bad {
-            let answer = ask(&server, method, &path, given, (method == "POST").then(|| hello()).as_ref());
+            let answer = ask(&server, method, &path, given, (method == "POST").then(hello).as_ref());
             let message = answer.body.clone();
             assert_eq!((answer.status, &*code(&answer)), (401, "invalid_api_key"), "{method} {path} {given:?}: {answer:?}");
             assert!(message.contains(says), "{given:?}: {message}");
