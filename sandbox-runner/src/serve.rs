@@ -97,16 +97,21 @@ fn carry_out(args: &Args) -> Result<(), String> {
     runtime.block_on(listen(args.e2b_listen, service))
 }
 
+fn refused(code: &str, message: &str) -> String {
+    format!("error [{code}]: {message}")
+}
+
 /// Who is let in. Whoever is not of this machine needs a key.
 fn gate(args: &Args) -> Result<Gate, String> {
     let (address, is_loopback) = (args.e2b_listen, args.e2b_listen.ip().is_loopback());
     match &args.keys {
         None if is_loopback => Ok(Gate::open()),
-        None => Err(format!(
-            "error [listen_needs_keys]: other machines reach {address}: name the folder of the API keys with --keys"
-        )),
+        None => {
+            let message = format!("other machines reach {address}: name the folder of the API keys with --keys");
+            Err(refused("listen_needs_keys", &message))
+        }
         Some(folder) => {
-            let told = |error: errand_store_local::Error| format!("error [{}]: {error}", error.code());
+            let told = |error: errand_store_local::Error| refused(error.code(), &error.to_string());
             let root = RootKey::new(key_secret(folder).map_err(told)?);
             let keys = Keys::new(Arc::new(LocalHeads::of(folder)), root);
             Ok(if is_loopback && !args.require_key { Gate::ajar(keys) } else { Gate::closed(keys) })
@@ -125,7 +130,7 @@ fn egress(args: &Args) -> Result<(Terms, Reach), String> {
 
 async fn listen(address: SocketAddr, service: Service) -> Result<(), String> {
     let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
-        format!("error [port_taken]: cannot listen on {address}: {error}; name another with --e2b-listen")
+        refused("port_taken", &format!("cannot listen on {address}: {error}; name another with --e2b-listen"))
     })?;
     let address = listener.local_addr().map_err(|error| format!("error: {error}"))?;
     let _ = writeln!(std::io::stdout(), "E2B-compatible API on http://{address} (Ctrl-C stops)");

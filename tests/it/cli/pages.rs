@@ -42,9 +42,12 @@ fn code_functions(text: &str) -> impl Iterator<Item = &str> {
 
 fn codes() -> BTreeSet<String> {
     let mut codes = BTreeSet::new();
-    for name in ["core", "engine", "store-local", "store-aws", "models", "tools", "sandbox", "egress", "api", "cli"] {
+    let crates =
+        ["core", "engine", "keys", "store-local", "store-aws", "models", "tools", "sandbox", "egress", "api", "cli"];
+    let folders = crates.iter().map(|name| format!("crates/errand-{name}/src"));
+    for folder in folders.chain(["sandbox-runner/src".to_owned()]) {
         let mut files = Vec::new();
-        sources(&root().join(format!("crates/errand-{name}/src")), &mut files);
+        sources(&root().join(folder), &mut files);
         for file in files {
             let text = std::fs::read_to_string(&file).unwrap();
             let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
