@@ -381,6 +381,7 @@ fn with_keys_a_tenant_sees_its_own_sandboxes_and_nobody_else_any() {
         ("POST", "/sandboxes/ID/resume"),
         ("POST", "/sandboxes/ID/connect"),
         ("POST", "/v2/sandboxes/ID/connect"),
+        ("PUT", "/sandboxes/ID/network"),
         ("GET", "/sandboxes/ID/metrics"),
     ] {
         let of = |id: &str| {
