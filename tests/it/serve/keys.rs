@@ -139,7 +139,7 @@ fn a_tenant_sees_its_own_alone() {
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.json()
     };
-    let asks = json!({"model": "scripted/asks", "input": "t", "background": true, "tools": [{"type": "errand:ask_user"}]});
+    let asks = json!({"model": "scripted/asks", "input": "t", "tools": [{"type": "errand:ask_user"}]});
     let waiting = begin(Some(&a.text), asks.clone());
     let id = waiting["id"].as_str().unwrap();
     let run = super::run_of(id);
@@ -275,13 +275,13 @@ fn a_stream_ends_with_its_key() {
     user.script("asks", &one_call("ask_user", "{ question = \"Which?\" }"));
     let server = closed(&user);
     let (key, other) = (create(&user, &[]), create(&user, &[]));
-    let asks = json!({"model": "scripted/asks", "input": "t", "background": true, "tools": [{"type": "errand:ask_user"}]});
+    let asks = json!({"model": "scripted/asks", "input": "t", "tools": [{"type": "errand:ask_user"}]});
     let id = ask(&server, "POST", "/v1/responses", Some(&key.text), Some(&asks)).json()["id"].as_str().unwrap().to_owned();
     let run = super::run_of(&id);
     let with_key = format!("authorization: Bearer {}\r\n", key.text);
     let mut stream = server.stream(&super::request("GET", &format!("/v1/runs/{run}/events"), &with_key, b""));
     let mut line = String::new();
-    while !line.starts_with("event:") {
+    while line.trim_end() != "event: question_asked" {
         line.clear();
         assert!(std::io::BufRead::read_line(&mut stream, &mut line).unwrap() > 0);
     }
