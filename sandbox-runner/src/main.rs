@@ -5,6 +5,8 @@ mod image;
 mod problem;
 #[cfg(target_os = "linux")]
 mod serve;
+#[cfg(target_os = "linux")]
+mod work;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -24,9 +26,9 @@ enum Command {
     Doctor(doctor::Args),
     /// Make, list and remove images: named layers of Python packages for boxes
     Image(image::Args),
-    /// Serve sandboxes to clients that were written for E2B, on this machine, until stopped
+    /// Carry out calls of runs from queues, and serve sandboxes to clients that were written for E2B, until stopped
     #[cfg(target_os = "linux")]
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// What this program is in the box of a sandbox
     #[cfg(target_os = "linux")]
     #[command(hide = true, name = serve::ENVD)]

@@ -1,14 +1,16 @@
-//! `sandbox-runner serve`: sandboxes for clients that were written for E2B.
+//! `sandbox-runner serve`: calls of runs from queues, and sandboxes for clients that were written for E2B.
 
-use crate::problem;
+use crate::{problem, work};
 use errand_e2b::outside::{Service, Settings};
 use errand_egress::{AllowList, Reach, System, Terms};
 use errand_keys::{Gate, Keys, RootKey};
 use errand_sandbox::{Engine, EngineConfig, Images, ImagesConfig, Limits, Sessions};
 use errand_store_local::{LocalHeads, key_secret};
+use errand_tools::BoxSettings;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -18,8 +20,9 @@ pub(crate) const ENVD: &str = "envd";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to serve the E2B-compatible API; other addresses than loopback need --keys
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
-    e2b_listen: SocketAddr,
+    /// [default: 127.0.0.1:3000, unless it works for runs]
+    #[arg(long, value_name = "ADDRESS:PORT", verbatim_doc_comment)]
+    e2b_listen: Option<SocketAddr>,
     /// Heed the API keys of this folder: those that `errand keys create --data FOLDER` makes, also while this server runs
     #[arg(long, value_name = "FOLDER")]
     keys: Option<PathBuf>,
@@ -54,6 +57,8 @@ pub(crate) struct Args {
     /// Where to look for interpreters the system lacks
     #[arg(long, env = "PATH", hide_env_values = true, value_name = "FOLDERS")]
     search_path: Option<std::ffi::OsString>,
+    #[command(flatten)]
+    work: work::Args,
 }
 
 pub(crate) fn serve(args: &Args) -> ExitCode {
@@ -67,22 +72,82 @@ pub(crate) fn serve(args: &Args) -> ExitCode {
 }
 
 fn carry_out(args: &Args) -> Result<(), String> {
-    let gate = gate(args)?;
-    if !args.e2b_listen.ip().is_loopback() {
-        let address = args.e2b_listen;
-        let warning =
-            format!("other machines reach {address}, and what they send is not encrypted: let a proxy in front do TLS");
-        let _ = writeln!(std::io::stderr(), "{warning}");
-    }
+    log();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("error: {error}"))?;
+    runtime.block_on(attend(args))
+}
+
+/// Does all that was asked for until the process is asked to stop.
+async fn attend(args: &Args) -> Result<(), String> {
+    let told = |error: errand_sandbox::Error| problem::told(&error);
     let config = EngineConfig {
         search_path: args.search_path.clone(),
         require_hard_quotas: args.require_hard_quotas,
         ..EngineConfig::default()
     };
+    let images = Arc::new(Images::at(&args.images, ImagesConfig::default()).map_err(told)?);
+    let ports = args.work.queues.connect().await?;
+    let default = SocketAddr::from(([127, 0, 0, 1], 3000));
+    let e2b_listen = args.e2b_listen.or(ports.is_none().then_some(default));
+    let mut stop = pin!(stop()?);
+    let sandboxes = match e2b_listen {
+        Some(address) => Some((address, service(args, address, &config, &images)?)),
+        None => None,
+    };
+    let working = match ports {
+        Some(ports) => {
+            let boxes = BoxSettings { hard_quotas: args.require_hard_quotas, ..BoxSettings::from(config) };
+            let starting = work::Working::start(ports, &args.work, boxes, images, egress(args)?);
+            let working = tokio::select! {
+                started = starting => started?,
+                () = &mut stop => return Ok(()),
+            };
+            let _ = writeln!(std::io::stdout(), "runner {} works for runs (Ctrl-C stops)", working.id());
+            Some(working)
+        }
+        None => None,
+    };
+    let telling = async {
+        match (args.work.metrics_listen, &working) {
+            (Some(address), Some(working)) => {
+                let listener = bind(address, "--metrics-listen").await?;
+                work::tell(listener, working.state()).await.map_err(|error| format!("error: {error}"))
+            }
+            _ => std::future::pending().await,
+        }
+    };
+    let serving = async {
+        match sandboxes {
+            Some((address, service)) => listen(address, service).await,
+            None => std::future::pending().await,
+        }
+    };
+    // Streams may last for hours: who asks the server to stop does not wait for them.
+    let ended = tokio::select! {
+        ended = serving => ended,
+        ended = telling => ended,
+        () = &mut stop => Ok(()),
+    };
+    match working {
+        Some(working) => {
+            let left = working.leave().await.map_err(|error| problem::chain(error.code(), &error));
+            ended.and(left)
+        }
+        None => ended,
+    }
+}
+
+/// Warnings and worse, one JSON object a line, to standard error.
+fn log() {
+    // Only here, and only once.
+    let _ = tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).try_init();
+}
+
+fn service(args: &Args, address: SocketAddr, config: &EngineConfig, images: &Arc<Images>) -> Result<Service, String> {
     let told = |error: errand_sandbox::Error| problem::told(&error);
-    let engine = Arc::new(Engine::start(&config).map_err(told)?);
-    let images = Images::at(&args.images, ImagesConfig::default()).map_err(told)?;
-    let sessions = Sessions::at(&args.data).map_err(told)?.with_images(Arc::new(images));
+    let engine = Arc::new(Engine::start(config).map_err(told)?);
+    let sessions = Sessions::at(&args.data).map_err(told)?.with_images(Arc::clone(images));
     let settings = Settings {
         program: std::env::current_exe().map_err(|error| format!("error: this program's file is not known: {error}"))?,
         arguments: vec![ENVD.to_owned()],
@@ -91,10 +156,13 @@ fn carry_out(args: &Args) -> Result<(), String> {
         egress: Some(egress(args)?),
     };
     settings.limits.validate().map_err(told)?;
-    let service = Service::new(engine, sessions, settings, gate).map_err(told)?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("error: {error}"))?;
-    runtime.block_on(listen(args.e2b_listen, service))
+    Service::new(engine, sessions, settings, gate(args, address)?).map_err(told)
+}
+
+async fn bind(address: SocketAddr, option: &str) -> Result<tokio::net::TcpListener, String> {
+    tokio::net::TcpListener::bind(address)
+        .await
+        .map_err(|error| refused("port_taken", &format!("cannot listen on {address}: {error}; name another with {option}")))
 }
 
 fn refused(code: &str, message: &str) -> String {
@@ -102,8 +170,8 @@ fn refused(code: &str, message: &str) -> String {
 }
 
 /// Who is let in. Whoever is not of this machine needs a key.
-fn gate(args: &Args) -> Result<Gate, String> {
-    let (address, is_loopback) = (args.e2b_listen, args.e2b_listen.ip().is_loopback());
+fn gate(args: &Args, address: SocketAddr) -> Result<Gate, String> {
+    let is_loopback = address.ip().is_loopback();
     match &args.keys {
         None if is_loopback => Ok(Gate::open()),
         None => {
@@ -129,17 +197,15 @@ fn egress(args: &Args) -> Result<(Terms, Reach), String> {
 }
 
 async fn listen(address: SocketAddr, service: Service) -> Result<(), String> {
-    let listener = tokio::net::TcpListener::bind(address).await.map_err(|error| {
-        refused("port_taken", &format!("cannot listen on {address}: {error}; name another with --e2b-listen"))
-    })?;
+    if !address.ip().is_loopback() {
+        let warning =
+            format!("other machines reach {address}, and what they send is not encrypted: let a proxy in front do TLS");
+        let _ = writeln!(std::io::stderr(), "{warning}");
+    }
+    let listener = bind(address, "--e2b-listen").await?;
     let address = listener.local_addr().map_err(|error| format!("error: {error}"))?;
     let _ = writeln!(std::io::stdout(), "E2B-compatible API on http://{address} (Ctrl-C stops)");
-    let stop = stop()?;
-    // Streams may last for hours: who asks the server to stop does not wait for them.
-    tokio::select! {
-        served = errand_e2b::outside::serve(listener, service) => served.map_err(|error| format!("error: {error}")),
-        () = stop => Ok(()),
-    }
+    errand_e2b::outside::serve(listener, service).await.map_err(|error| format!("error: {error}"))
 }
 
 /// Ready when the process is asked to stop.

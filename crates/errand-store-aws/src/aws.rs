@@ -30,6 +30,8 @@ const OPERATION_S3: Duration = Duration::from_secs(180);
 const TRIES: u32 = 4;
 /// Longest wait before the second try; it doubles from try to try. The SDK's own second is a fifth of a step's patience.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// How long a call that a runner of a fleet took is hidden from the others.
+const TAKEN: Duration = Duration::from_secs(20);
 
 /// Clients of the services, and the names of what is used there. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -153,7 +155,13 @@ impl Aws {
     ///
     /// Over the dead letters, every delivery counts as one too many, so that a worker treats it as what it is.
     pub fn inbox(&self, url: &str, world: Arc<dyn World>, at_once: usize) -> AwsInbox {
-        AwsInbox::new(self.clone(), world, url, at_once)
+        AwsInbox::new(self.clone(), world, url, at_once, self.settings.visibility)
+    }
+
+    /// The queue of calls for runners that are a fleet: who takes one sends it on to a queue of its own, so what it takes is
+    /// hidden for a moment only, and another's soon if it dies with it.
+    pub fn fleet_calls(&self, world: Arc<dyn World>, at_once: usize) -> AwsInbox {
+        AwsInbox::new(self.clone(), world, &self.settings.calls, at_once, TAKEN)
     }
 
     /// The queues of runners, each of which works on up to `at_once` messages (1 to 10) at the same time.

@@ -69,8 +69,8 @@ impl LocalQueue {
 
     /// Ends both inboxes: whoever receives gets `None`. What was not delivered is dropped; the log has it.
     pub fn close(&self) {
-        self.steps.close();
-        self.calls.close();
+        self.steps.end();
+        self.calls.end();
     }
 }
 
@@ -151,7 +151,7 @@ impl LocalInbox {
         if is_later { self.arrived.notify_waiters() } else { self.arrived.notify_one() }
     }
 
-    fn close(&self) {
+    fn end(&self) {
         let mut state = self.lock();
         state.is_closed = true;
         state.due.clear();
@@ -245,6 +245,10 @@ impl Inbox for LocalInbox {
         state.due.insert((at, delivery.handle));
         drop(state);
         self.wake(at > self.world.now());
+    }
+
+    async fn close(&self) {
+        self.end();
     }
 }
 

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and says why it is skipped")]
 
+#[allow(dead_code, reason = "some of it is for tests of the adapters")]
+#[path = "../../../crates/errand-store-aws/tests/it/emulator.rs"]
+mod emulator;
+mod fleet;
 mod images;
 mod serve;
 

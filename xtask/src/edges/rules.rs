@@ -111,8 +111,12 @@ pub(super) const RULES: &[Rule] = &[
             "errand-egress",
             "errand-store-local",
             "errand-store-aws",
+            "errand-tools",
+            // In tests: who makes the steps of runs, and an emulator of AWS.
+            "errand-models",
         ],
-    ),
+    )
+    .aws(),
     // The edge component is WebAssembly: pure code only.
     Rule::folder("functions/edge", &["errand-core"]),
     Rule::folder("functions", ALL).aws(),

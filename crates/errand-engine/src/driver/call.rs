@@ -55,18 +55,21 @@ impl Driver {
             self.receive(home, run, Observation::free(call, Outcome::Unknown { reason })).await?;
             return Ok(Disposition::Acknowledge);
         }
-        if now.plus(timeout_ms) > delivery.hidden_until || self.in_flight.is_winding_down() {
+        if self.in_flight.is_winding_down() {
             return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms)));
         }
+        let fits = now.plus(timeout_ms) <= delivery.hidden_until;
         match self.admitted(&log, call).await? {
-            Admission::Here => {}
+            Admission::Here | Admission::Held if fits => {}
+            Admission::Here => return Ok(Disposition::GiveBack(now.plus(self.settings.early_ms))),
+            // Where all runners take from, messages are hidden for a moment only; here it has its time.
+            Admission::Held | Admission::Elsewhere => {
+                self.queue.send(delivery.message.clone()).await?;
+                return Ok(Disposition::Acknowledge);
+            }
             // A message of its own: waiting for room is no failed delivery.
             Admission::Later { millis } => {
                 self.queue.send(delivery.message.at(now.plus(millis))).await?;
-                return Ok(Disposition::Acknowledge);
-            }
-            Admission::Elsewhere => {
-                self.queue.send(delivery.message.clone()).await?;
                 return Ok(Disposition::Acknowledge);
             }
         }
@@ -260,7 +263,7 @@ struct Sending {
 /// An effectful call that ran out of time may have taken hold.
 fn surfaced(observation: Observation, effectful: bool) -> Observation {
     match &observation.outcome {
-        Outcome::Error { code, text } if effectful && code == "timed_out" => {
+        Outcome::Error { code, text } if effectful && matches!(code.as_str(), "timed_out" | "session_lost") => {
             let outcome = Outcome::Unknown { reason: text.clone() };
             Observation { outcome, ..observation }
         }

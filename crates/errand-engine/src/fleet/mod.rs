@@ -5,7 +5,8 @@
 //!
 //! All of it stands in two kinds of [`Heads`]: `runner.ID` says until when a runner is certainly alive, `session.RUN` says
 //! which runner holds a run's session. One heartbeat keeps all sessions of a runner. Nothing is *right* because of it: calls are
-//! fenced and records conditional, whoever carries them out. It makes calls of one run meet the kernels of those before.
+//! fenced and records conditional, whoever carries them out. It makes calls of one run meet the kernels of those before; and of
+//! two runners that both believe they hold a session, one is told that it does not before its files count.
 
 mod runner;
 #[cfg(test)]
@@ -19,7 +20,7 @@ pub use tools::RunnerTools;
 use crate::error::Error;
 use crate::ports::{Heads, Message, PortError, Queue, RunnerQueues, Scale, World, is_head_part};
 use async_trait::async_trait;
-use errand_core::{Nonce, RunId, Timestamp};
+use errand_core::{CallId, Nonce, RunId, Snapshot, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -71,6 +72,32 @@ struct Held {
     /// Who holds it, while it is alive.
     runner: String,
     since: Timestamp,
+    /// Its files, also before the call that left them so has a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kept: Option<Kept>,
+}
+
+/// The files of a session as the last call left them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// That call.
+    pub by: CallId,
+    /// How it found them.
+    pub before: Option<Snapshot>,
+    /// How it left them.
+    pub after: Snapshot,
+}
+
+impl Kept {
+    /// Where a call of the session begins that the run would begin at `given`: where the last one ended. That one itself, when
+    /// it is carried out again because its runner died before it had a result, begins where it began.
+    fn start(&self, call: CallId, given: Option<Snapshot>) -> Option<Snapshot> {
+        match given < Some(self.after) {
+            true if self.by == call => self.before,
+            true => Some(self.after),
+            false => given,
+        }
+    }
 }
 
 const SCHEMA: u32 = 1;
@@ -127,7 +154,7 @@ impl Fleet {
     ///
     /// # Errors
     /// The first of those met; what is left is for the next time.
-    pub async fn bury(&self, revive: impl AsyncFn(RunId) -> Result<(), Error>) -> Result<usize, Error> {
+    pub async fn bury<R: Future<Output = Result<(), Error>>>(&self, revive: impl Fn(RunId) -> R) -> Result<usize, Error> {
         let (alive, dead): (Vec<_>, Vec<_>) =
             self.all::<Alive>(RUNNERS).await?.into_iter().partition(|(_, _, alive)| self.is_alive(alive));
         for (run, bytes, held) in self.all::<Held>(SESSIONS).await? {

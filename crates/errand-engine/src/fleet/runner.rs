@@ -1,6 +1,6 @@
-use super::{Alive, Fleet, Held, RUNNERS, SCHEMA, SESSIONS, name, read, written};
+use super::{Alive, Fleet, Held, Kept, RUNNERS, SCHEMA, SESSIONS, name, read, written};
 use crate::ports::{Inbox, PortError};
-use errand_core::{Nonce, RunId, Timestamp};
+use errand_core::{CallId, Nonce, RunId, Snapshot, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,9 +23,11 @@ struct State {
 }
 
 /// A session that it claimed.
+#[derive(Clone)]
 struct Session {
     /// As it stands in the heads.
     bytes: Vec<u8>,
+    held: Held,
     /// Nobody can have taken it since.
     is_sure: bool,
 }
@@ -122,19 +124,48 @@ impl Runner {
             let held = found.as_deref().and_then(read::<Held>);
             match &held {
                 Some(held) if held.runner == self.id => {
-                    self.hold(run, found.unwrap_or_default());
+                    self.hold(run, found.unwrap_or_default(), held.clone());
                     return Ok(Claim::Mine { is_new: false });
                 }
                 Some(held) if self.fleet.is_runner_alive(&held.runner).await? => return Ok(Claim::Of(held.runner.clone())),
                 _ => {}
             }
-            let mine = written(&Held { schema: SCHEMA, runner: self.id.clone(), since: self.fleet.world.now() });
-            if self.fleet.heads.replace(&name, found.as_deref(), &mine).await? {
-                self.hold(run, mine);
+            let kept = held.and_then(|held| held.kept);
+            let mine = Held { schema: SCHEMA, runner: self.id.clone(), since: self.fleet.world.now(), kept };
+            let bytes = written(&mine);
+            if self.fleet.heads.replace(&name, found.as_deref(), &bytes).await? {
+                self.hold(run, bytes, mine);
                 return Ok(Claim::Mine { is_new: true });
             }
         }
         Err(PortError::Retry { message: format!("the session of {run} is claimed by many at the same time") })
+    }
+
+    /// Where a call begins that its run would begin at `given`; see [`Kept`].
+    pub(super) fn start_of(&self, run: RunId, call: CallId, given: Option<Snapshot>) -> Option<Snapshot> {
+        let kept = self.lock().sessions.get(&run).and_then(|session| session.held.kept.clone());
+        kept.map_or(given, |kept| kept.start(call, given))
+    }
+
+    /// Makes `kept` the files of a session. False if another runner has the session: what is here does not count.
+    ///
+    /// # Errors
+    /// Those of heads: nobody knows whether it counts.
+    pub async fn advance(&self, run: RunId, kept: Kept) -> Result<bool, PortError> {
+        let session = self.lock().sessions.get(&run).cloned();
+        let Some(Session { bytes, held, .. }) = session else { return Ok(false) };
+        let next = Held { kept: Some(kept), ..held };
+        let (name, next_bytes) = (name(SESSIONS, &run.to_string()), written(&next));
+        let is_told = self.fleet.heads.replace(&name, Some(&bytes), &next_bytes).await;
+        // The answer may be lost, and the write done.
+        let is_told = match is_told {
+            Ok(true) => true,
+            _ => self.fleet.heads.read(&name).await?.as_deref() == Some(&*next_bytes),
+        };
+        if is_told {
+            self.hold(run, next_bytes, next);
+        }
+        Ok(is_told)
     }
 
     /// Lets go of the sessions of runs that `is_here` does not know any longer.
@@ -176,8 +207,8 @@ impl Runner {
         self.fleet.queues.dissolve(&self.id, &*self.fleet.shared).await
     }
 
-    fn hold(&self, run: RunId, bytes: Vec<u8>) {
-        self.lock().sessions.insert(run, Session { bytes, is_sure: true });
+    fn hold(&self, run: RunId, bytes: Vec<u8>, held: Held) {
+        self.lock().sessions.insert(run, Session { bytes, held, is_sure: true });
     }
 
     /// True if nobody can hold this runner for dead yet, however wrong a clock is within the margin, and could not since it

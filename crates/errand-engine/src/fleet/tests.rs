@@ -94,6 +94,8 @@ impl Inbox for Nothing {
     async fn ack(&self, _: &Delivery) {}
 
     async fn give_back(&self, _: &Delivery, _: Timestamp) {}
+
+    async fn close(&self) {}
 }
 
 #[async_trait]
@@ -260,9 +262,9 @@ fn the_dead_are_buried_and_their_runs_looked_after() {
     memory.pass(25_000);
     let revived = Mutex::new(Vec::new());
     let bury = || {
-        block_on(fleet.bury(async |run| {
+        block_on(fleet.bury(|run| {
             revived.lock().unwrap().push(run);
-            Ok(())
+            std::future::ready(Ok(()))
         }))
     };
     assert_eq!(bury().unwrap(), 1);
@@ -303,7 +305,7 @@ fn an_id_is_one_runners() {
     memory.heads.lock().unwrap().insert("runner.b".to_owned(), b"{\"schema\":2,\"by\":1,\"until\":9}".to_vec());
     memory.heads.lock().unwrap().insert(format!("session.{}", run(5)), b"\xff".to_vec());
     assert_eq!(block_on(fleet.runners()).unwrap(), ["a"]);
-    assert_eq!(block_on(fleet.bury(async |_| Ok(()))).unwrap(), 0);
+    assert_eq!(block_on(fleet.bury(|_| std::future::ready(Ok(())))).unwrap(), 0);
     assert!(memory.heads.lock().unwrap().contains_key("runner.b"));
 }
 
@@ -357,9 +359,57 @@ fn a_runner_without_room_claims_nothing_that_another_could_take() {
     assert_eq!(admit(2, Executor::Sandbox), later);
     assert_eq!(claim(&b, 2), Claim::Of("a".to_owned()), "what it had before it keeps");
     room.0.store(1, Ordering::Relaxed);
-    assert_eq!(admit(3, Executor::Sandbox), Admission::Here);
+    assert_eq!(admit(3, Executor::Sandbox), Admission::Held);
     assert_eq!(claim(&b, 3), Claim::Of("a".to_owned()));
     assert_eq!(admit(1, Executor::Worker), Admission::Here, "only the workspace is one runner's");
     block_on(tools.release(run(3)));
     assert_eq!(claim(&b, 3), NEW);
+}
+
+fn snapshot(turn: u64) -> errand_core::Snapshot {
+    errand_core::Snapshot { turn, manifest: errand_core::Hash::of(&turn.to_be_bytes()) }
+}
+
+const CALL: CallId = CallId { record: 2, index: 0 };
+const NEXT: CallId = CallId { record: 2, index: 1 };
+
+fn advance(runner: &Runner, turn: u64) -> Result<bool, PortError> {
+    let kept = Kept { by: CALL, before: Some(snapshot(turn - 1)), after: snapshot(turn) };
+    block_on(runner.advance(run(1), kept))
+}
+
+#[test]
+fn of_two_that_believe_they_hold_a_session_ones_files_count() {
+    let (memory, fleet) = fleet();
+    let (a, b) = (runner(&fleet, "a"), runner(&fleet, "b"));
+    assert_eq!(claim(&a, 1), NEW);
+    assert!(advance(&a, 1).unwrap());
+    // The answer is lost, and the write was done.
+    memory.loses_answer.store(true, Ordering::Relaxed);
+    assert!(advance(&a, 2).unwrap());
+    // It stands still with a call in hand.
+    memory.pass(60_000);
+    assert!(block_on(b.beat()).unwrap());
+    assert_eq!(claim(&b, 1), NEW);
+    assert!(!advance(&a, 3).unwrap(), "it comes too late");
+    assert!(advance(&b, 3).unwrap());
+    let kept = Kept { by: CALL, before: None, after: snapshot(1) };
+    assert!(!block_on(b.advance(run(7), kept)).unwrap(), "nobody's session");
+}
+
+#[test]
+fn what_was_kept_before_it_had_a_result_is_there_and_not_made_twice() {
+    let (memory, fleet) = fleet();
+    let (a, b) = (runner(&fleet, "a"), runner(&fleet, "b"));
+    claim(&a, 1);
+    assert_eq!(a.start_of(run(1), CALL, None), None);
+    assert!(advance(&a, 3).unwrap());
+    memory.pass(60_000);
+    assert!(block_on(b.beat()).unwrap());
+    claim(&b, 1);
+    let start = |call, given| b.start_of(run(1), call, given);
+    assert_eq!(start(NEXT, Some(snapshot(2))), Some(snapshot(3)), "its files are not lost");
+    assert_eq!(start(CALL, Some(snapshot(2))), Some(snapshot(2)), "it is carried out again as if it never was");
+    assert_eq!(start(NEXT, Some(snapshot(3))), Some(snapshot(3)));
+    assert_eq!(start(NEXT, Some(snapshot(9))), Some(snapshot(9)), "the run knows better");
 }

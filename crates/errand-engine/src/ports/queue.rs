@@ -88,4 +88,7 @@ pub trait Inbox: Send + Sync {
 
     /// The message goes back and is delivered again at `at`.
     async fn give_back(&self, delivery: &Delivery, at: Timestamp);
+
+    /// Ends the inbox: whoever receives gets `None`. What was not handed out goes back to the queue, if that lives on.
+    async fn close(&self);
 }

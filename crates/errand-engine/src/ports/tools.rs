@@ -41,6 +41,8 @@ pub trait Tools: Send + Sync {
 pub enum Admission {
     /// Here and now.
     Here,
+    /// Here and now, and messages about the run's session come here: one that has too little time left is sent anew.
+    Held,
     /// Here, but there is no room now; it is to be tried again when so many milliseconds have passed.
     Later {
         /// So many.

@@ -12,6 +12,7 @@ use errand_engine::ports::{Delivery, Inbox, Message, World};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// The longest that SQS waits for a message, in seconds (checked 2026-11-21).
@@ -40,6 +41,8 @@ struct Inner {
     world: Arc<dyn World>,
     url: String,
     at_once: i32,
+    /// How long what is received stays hidden.
+    visibility: Duration,
     /// Over dead letters: what comes was delivered too often, and what nobody can use stays.
     is_dead: bool,
     state: Mutex<State>,
@@ -71,7 +74,7 @@ struct Handle {
 }
 
 impl AwsInbox {
-    pub(crate) fn new(aws: Aws, world: Arc<dyn World>, url: &str, at_once: usize) -> Self {
+    pub(crate) fn new(aws: Aws, world: Arc<dyn World>, url: &str, at_once: usize, visibility: Duration) -> Self {
         let is_dead = url == aws.settings.dead;
         let receipts = aws.clone();
         let inner = Inner {
@@ -80,6 +83,7 @@ impl AwsInbox {
             world,
             url: url.to_owned(),
             at_once: at_once.clamp(1, 10) as i32,
+            visibility,
             is_dead,
             state: Mutex::default(),
             polling: AtomicBool::new(false),
@@ -90,17 +94,6 @@ impl AwsInbox {
         };
         Self { inner: Arc::new(inner) }
     }
-
-    /// Ends the inbox: whoever receives gets `None`. What arrived and was not handed out goes back to the queue.
-    pub async fn close(&self) {
-        let waiting = {
-            let mut state = self.inner.lock();
-            state.is_closed = true;
-            std::mem::take(&mut state.waiting)
-        };
-        self.inner.changed.notify_waiters();
-        self.inner.release(waiting).await;
-    }
 }
 
 impl Inner {
@@ -108,7 +101,7 @@ impl Inner {
     async fn poll(self: Arc<Self>) {
         let began = self.world.now();
         // Counted from before the call, so that it ends too early rather than too late.
-        let visibility = self.aws.settings.visibility;
+        let visibility = self.visibility;
         let receive = self.aws.sqs.receive_message().queue_url(&self.url).max_number_of_messages(self.at_once);
         let receive = receive.wait_time_seconds(WAIT).visibility_timeout(visibility.as_secs().min(HIDDEN_MAX) as i32);
         let receive = receive.message_system_attribute_names(Attribute::ApproximateReceiveCount);
@@ -281,5 +274,15 @@ impl Inbox for AwsInbox {
             Ok(()) => self.inner.receipts.delete(receipt).await,
             Err(error) => self.inner.keep(&receipt, "a message that is due later could not be sent on", &error).await,
         }
+    }
+
+    async fn close(&self) {
+        let waiting = {
+            let mut state = self.inner.lock();
+            state.is_closed = true;
+            std::mem::take(&mut state.waiting)
+        };
+        self.inner.changed.notify_waiters();
+        self.inner.release(waiting).await;
     }
 }

@@ -101,7 +101,7 @@ impl Workspaces {
     /// [`Error::Sandbox`] if the folder cannot be made, or others may write to it.
     pub fn at(root: PathBuf, boxes: impl Into<BoxSettings>, blobs: Arc<dyn Blobs>) -> Result<Self, Error> {
         let sessions = Arc::new(Sessions::at(root)?);
-        clear(&sessions)?;
+        clear(&sessions, |id| tracing::warn!(session = id, "a workspace that was left is in use by another process"))?;
         let boxes = Boxes::new(boxes.into(), Arc::clone(&sessions));
         let host = Arc::new(Host { sessions, boxes, watch: OnceLock::new(), runs: Mutex::default() });
         Ok(Self { host, blobs })
@@ -144,13 +144,23 @@ impl Workspaces {
                 state.release(&id(run), &self.host.sessions)?;
             }
         }
-        clear(&self.host.sessions)
+        clear(&self.host.sessions, |id| tracing::debug!(session = id, "a workspace is in use to the end"))
     }
 
     /// Whether a run's workspace can be on this machine now; see [`Room`].
     pub(crate) async fn admit(&self, run: RunId, tenant: &TenantId) -> Result<Admission, Error> {
         watch_idle(&self.host);
         self.host.admit(run, tenant).await
+    }
+
+    /// Lets go of all runs at rest, with what their interpreters hold: other machines go on with them.
+    pub fn let_go(&self) {
+        self.host.let_go_all();
+    }
+
+    /// How many runs have something on this machine.
+    pub fn count(&self) -> usize {
+        self.host.runs().count()
     }
 
     /// True if something of a run is on this machine.
@@ -224,10 +234,11 @@ impl Workspaces {
     }
 }
 
-fn clear(sessions: &Sessions) -> Result<(), Error> {
+fn clear(sessions: &Sessions, in_use: impl Fn(&str)) -> Result<(), Error> {
     for id in sessions.list()? {
         match sessions.open(&id) {
             Ok(session) => sessions.destroy(session)?,
+            Err(errand_sandbox::Error::SessionBusy { .. }) => in_use(&id),
             Err(error) => tracing::warn!(session = id, %error, "a workspace that was left stays"),
         }
     }

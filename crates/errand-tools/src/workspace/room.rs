@@ -58,6 +58,10 @@ impl Runs {
         self.0.contains_key(&run)
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn touch(&mut self, run: RunId) {
         if let Some(place) = self.0.get_mut(&run) {
             place.used = Instant::now();
@@ -145,6 +149,19 @@ impl Host {
             state.end_idle(idle);
             if rested >= idle
                 && !state.has_kernels()
+                && let Err(error) = self.let_go(run, &mut state)
+            {
+                tracing::warn!(%run, error = %error.chain(), "the workspace of a run at rest could not be removed");
+            }
+        }
+    }
+
+    /// Lets go of all runs that are not at work.
+    pub(super) fn let_go_all(&self) {
+        let all = self.runs().all();
+        for run in all {
+            let at_rest = self.runs().at_rest(run);
+            if let Some((_, mut state)) = at_rest
                 && let Err(error) = self.let_go(run, &mut state)
             {
                 tracing::warn!(%run, error = %error.chain(), "the workspace of a run at rest could not be removed");
