@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// Memory of one sandbox, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 2048)]
     memory: u64,
-    /// Host that sandboxes may reach, at most: HOST[:PORT], *.SUFFIX, an address or a range of them, or * for everything public;
+    /// Host that sandboxes may reach, at most: HOST, HOST:PORT, *.SUFFIX, an address or a range of them, or * for everything public;
     /// methods and `plain` may stand behind it; may be given several times; none without it
     #[arg(long, value_name = "HOST")]
     egress: Vec<String>,
