@@ -6,6 +6,17 @@ use crate::error::sorted;
 use crate::{Aws, Error};
 use aws_sdk_sqs::types::DeleteMessageBatchRequestEntry;
 
+/// Beyond this time a message is hidden no longer, in seconds: SQS counts 12 hours from its receipt (checked 2026-11-21).
+const PUT_OFF_MAX: u64 = 36_000;
+
+impl Aws {
+    /// Hides a message of the queue at `url` that somebody else received, such as Lambda, for so many milliseconds from now:
+    /// whole seconds, rounded up, 10 hours at most. If it fails, the message comes again when its time is over.
+    pub async fn put_off(&self, url: &str, receipt: &str, millis: u64) {
+        Receipts::new(self.clone(), url).hide(receipt, millis.div_ceil(1_000).min(PUT_OFF_MAX)).await;
+    }
+}
+
 /// By receipts, in one queue.
 #[derive(Debug)]
 pub(super) struct Receipts {
