@@ -138,7 +138,7 @@ async fn one(handler: &dyn Handler, index: usize, record: &Record) -> (usize, Fa
     if let Ok(fate) = AssertUnwindSafe(handler.handle(record)).catch_unwind().await {
         return (index, fate);
     }
-    tracing::error!(message = record.message_id, "the function panicked; the message comes again");
+    tracing::error!(id = record.message_id, "the function panicked; the message comes again");
     handler.put_off(record, record.back_off()).await;
     (index, Fate::Again)
 }

@@ -106,7 +106,11 @@ impl Invocation<'_> {
     }
 
     async fn put_aside(&self, record: &Record, reason: &str) -> Fate {
-        tracing::warn!(message = record.message_id, reason, "a message that nobody can make use of is put among the dead letters");
+        tracing::warn!(
+            id = record.message_id,
+            reason,
+            "a message that nobody can make use of is put among the dead letters"
+        );
         match self.cloud.queue.put_aside(&record.body, reason).await {
             Ok(()) => Fate::Done,
             Err(error) => {

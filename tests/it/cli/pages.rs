@@ -45,7 +45,7 @@ fn codes() -> BTreeSet<String> {
     let crates =
         ["core", "engine", "keys", "store-local", "store-aws", "models", "tools", "sandbox", "egress", "api", "cli"];
     let folders = crates.iter().map(|name| format!("crates/errand-{name}/src"));
-    for folder in folders.chain(["sandbox-runner/src".to_owned()]) {
+    for folder in folders.chain(["sandbox-runner/src", "functions/src"].map(str::to_owned)) {
         let mut files = Vec::new();
         sources(&root().join(folder), &mut files);
         for file in files {
