@@ -1,12 +1,9 @@
 //! `sandbox-runner doctor`: each tier's probe, and how to get what is missing.
 
-use errand_sandbox::{Engine, EngineConfig, Inside, OciConfig, OciEngine, Report, Tier, repairs, try_volume};
+use crate::runtime::Runtime;
+use errand_sandbox::{Engine, EngineConfig, OciEngine, Report, Tier, repairs, try_volume};
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-/// The command by which this program becomes the first process of a box.
-pub(crate) const INSIDE: &str = "inside-box";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -16,21 +13,14 @@ pub(crate) struct Args {
     /// Where to look for interpreters that the system lacks
     #[arg(long, env = "PATH", hide_env_values = true, value_name = "FOLDERS")]
     search_path: Option<std::ffi::OsString>,
-    /// Probe tier T2 as well, with this OCI runtime (crun, runc, runsc or the like)
-    #[arg(long, value_name = "FILE")]
-    runtime: Option<PathBuf>,
-    /// An option of the runtime, for example --runtime-flag=--platform=kvm; may be repeated
-    #[arg(long, value_name = "OPTION", requires = "runtime", allow_hyphen_values = true)]
-    runtime_flag: Vec<String>,
-    /// Let tier T2 use a runtime whose boxes run on the host's kernel
-    #[arg(long, requires = "runtime")]
-    allow_shared_kernel: bool,
+    #[command(flatten)]
+    runtime: Runtime,
 }
 
 pub(crate) fn doctor(args: &Args) -> ExitCode {
     let config = EngineConfig { search_path: args.search_path.clone(), ..EngineConfig::default() };
     let mut reports = vec![Engine::probe(&config)];
-    reports.extend(args.runtime.as_deref().map(|runtime| OciEngine::probe(&containers(args, config, runtime))));
+    reports.extend(args.runtime.config(config).map(|runtime| OciEngine::probe(&runtime)));
     let volumes = try_volume().map_err(|error| error.to_string()).err();
     for report in &reports {
         let text = if args.json { json(report, volumes.as_deref()) } else { report.to_string() + &advice(report) };
@@ -43,19 +33,6 @@ pub(crate) fn doctor(args: &Args) -> ExitCode {
         let _ = writeln!(std::io::stdout(), "workspaces of fixed size: {held}");
     }
     if reports.iter().all(|report| report.available) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn containers(args: &Args, boxes: EngineConfig, runtime: &Path) -> OciConfig {
-    // Without the place of this program the probe says that there is none.
-    let program = std::env::current_exe().unwrap_or_default();
-    OciConfig {
-        boxes,
-        runtime: runtime.into(),
-        kind: None,
-        flags: args.runtime_flag.clone(),
-        inside: Inside { program, arguments: vec![INSIDE.to_owned()] },
-        allow_shared_kernel: args.allow_shared_kernel,
-    }
 }
 
 /// How to get the tier, where that is known.

@@ -3,6 +3,7 @@
 mod doctor;
 mod image;
 mod problem;
+mod runtime;
 #[cfg(target_os = "linux")]
 mod serve;
 #[cfg(target_os = "linux")]
@@ -34,7 +35,7 @@ enum Command {
     #[command(hide = true, name = serve::ENVD)]
     Envd,
     /// What this program is in a box of an OCI runtime
-    #[command(hide = true, name = doctor::INSIDE)]
+    #[command(hide = true, name = runtime::INSIDE)]
     Inside,
 }
 

@@ -13,6 +13,10 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The subcommand that this program is started with in the box of a sandbox.
 pub(crate) const ENVD: &str = "envd";
@@ -138,10 +142,15 @@ async fn attend(args: &Args) -> Result<(), String> {
     }
 }
 
-/// Warnings and worse, one JSON object a line, to standard error.
+/// What our own code warns of, one JSON object a line, to standard error. What libraries below say is theirs.
 fn log() {
+    let ours = |metadata: &tracing::Metadata<'_>| {
+        let target = metadata.target();
+        *metadata.level() <= tracing::Level::WARN && (target.starts_with("errand") || target.starts_with("sandbox_runner"))
+    };
+    let lines = tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr);
     // Only here, and only once.
-    let _ = tracing_subscriber::fmt().json().with_writer(std::io::stderr).with_max_level(tracing::Level::WARN).try_init();
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter_fn(ours))).try_init();
 }
 
 fn service(args: &Args, address: SocketAddr, config: &EngineConfig, images: &Arc<Images>) -> Result<Service, String> {

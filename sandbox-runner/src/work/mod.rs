@@ -9,6 +9,7 @@ pub(crate) mod queues;
 mod telling;
 
 use crate::problem;
+use crate::runtime::Runtime;
 use errand_egress::{Reach, Terms};
 use errand_engine::fleet::{Fleet, FleetSettings, Runner, RunnerTools};
 use errand_engine::ports::{Blobs, Heads, Inbox, PortError, Queue, RunnerQueues, Store, World};
@@ -56,6 +57,8 @@ pub(crate) struct Args {
     /// The image that the code of runs sees, made first if it is not there [default: the host's packages only]
     #[arg(long, value_name = "NAME")]
     image: Option<String>,
+    #[command(flatten)]
+    runtime: Runtime,
     /// The weakest tier of boxes: t1 or t2
     #[arg(long, value_name = "TIER", default_value = "t1", value_parser = tier)]
     min_tier: errand_sandbox::Tier,
@@ -132,6 +135,7 @@ impl Working {
         };
         let idle = Duration::from_secs(args.idle.max(1));
         let boxes = BoxSettings {
+            runtime: args.runtime.config(boxes.engine.clone()),
             min_tier: args.min_tier,
             idle,
             warm: args.warm,
@@ -220,11 +224,15 @@ async fn prepare(workspaces: &Arc<Workspaces>) -> Result<(), String> {
     }
     let stop = Stop(CancelToken::new().map_err(|error| format!("error: {error}"))?);
     let (workspaces, token) = (Arc::clone(workspaces), stop.0.clone());
-    let prepared = tokio::task::spawn_blocking(move || workspaces.prepare(&token)).await;
-    if let Ok(Err(error)) = prepared {
-        tracing::warn!(code = error.code(), error = error.chain(), "calls that need the image try once more");
-    }
-    Ok(())
+    let prepared = tokio::task::spawn_blocking(move || {
+        // One that cannot would take calls only to fail them.
+        workspaces.makes_boxes().map_err(|error| problem::chain(error.code(), &error))?;
+        if let Err(error) = workspaces.prepare(&token) {
+            tracing::warn!(code = error.code(), error = error.chain(), "calls that need the image try once more");
+        }
+        Ok(())
+    });
+    prepared.await.map_err(|error| format!("error: {error}"))?
 }
 
 /// Tells again and again that the runner is alive, and lets go of sessions that it has nothing of any longer.

@@ -58,28 +58,32 @@ struct Runner {
     process: Child,
 }
 
+/// The command that starts a runner. `None` without an emulator.
+fn command(aws: &Aws, folder: &Path, number: usize, more: &[&str]) -> Option<Command> {
+    let settings = aws.settings();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox-runner"));
+    command
+        .arg("serve")
+        .args(["--table", &settings.table, "--bucket", &settings.bucket])
+        .args(["--steps-queue", &settings.steps, "--calls-queue", &settings.calls, "--dead-queue", &settings.dead])
+        .args(["--aws-region", "us-east-1", "--aws-endpoint", &emulator()?.endpoint])
+        .args(["--id", &format!("runner-{number}"), "--alive", &ALIVE.as_secs().to_string(), "--warm", "0"])
+        .arg("--workspaces")
+        .arg(folder.join(number.to_string()))
+        .arg("--images")
+        .arg(folder.join("images"))
+        .args(more)
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    Some(command)
+}
+
 impl Runner {
-    /// Starts one; returns when it works. `None` where this host makes no boxes, which is said.
+    /// Starts one; returns when it works. `None` without an emulator.
     fn start(aws: &Aws, folder: &Path, number: usize, more: &[&str]) -> Option<Self> {
-        let settings = aws.settings();
-        let at = folder.join(number.to_string());
-        let mut process = Command::new(env!("CARGO_BIN_EXE_sandbox-runner"))
-            .arg("serve")
-            .args(["--table", &settings.table, "--bucket", &settings.bucket])
-            .args(["--steps-queue", &settings.steps, "--calls-queue", &settings.calls, "--dead-queue", &settings.dead])
-            .args(["--aws-region", "us-east-1", "--aws-endpoint", &emulator()?.endpoint])
-            .args(["--id", &format!("runner-{number}"), "--alive", &ALIVE.as_secs().to_string(), "--warm", "0"])
-            .arg("--workspaces")
-            .arg(at.join("workspaces"))
-            .arg("--images")
-            .arg(folder.join("images"))
-            .args(more)
-            .env("AWS_ACCESS_KEY_ID", "test")
-            .env("AWS_SECRET_ACCESS_KEY", "test")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process = command(aws, folder, number, more)?.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.contains(&format!("runner runner-{number} works")), "{line:?}");
@@ -280,6 +284,25 @@ async fn runners_that_are_killed_lose_no_file_and_double_no_call() {
     }
     let alive = station.fleet.runners().await.unwrap();
     assert!(alive.contains(&"runner-4".to_owned()), "{alive:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runner_that_cannot_keep_what_it_is_asked_for_takes_no_call() {
+    let Some(aws) = aws().await else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |aws: &Aws, more: &[&str]| {
+        let output = command(aws, folder.path(), 0, more).unwrap().stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let error = refused(&aws, &["--min-tier", "t2"]);
+    assert!(error.contains("error [sandbox_tier_unavailable]") || error.contains("error [sandbox_unavailable]"), "{error}");
+    let station = Station::start(&aws);
+    assert_eq!(station.fleet.runners().await.unwrap(), Vec::<String>::new());
+    let mut lacking = crate::emulator::settings(&emulator().unwrap().endpoint);
+    lacking.table = "no-such-table".to_owned();
+    let error = refused(&crate::emulator::clients(lacking).await, &[]);
+    assert!(error.contains("error [aws_table_missing]") && error.contains("no-such-table"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

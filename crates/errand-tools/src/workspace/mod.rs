@@ -126,6 +126,14 @@ impl Workspaces {
         self.host.boxes.ensure_image(Patience { until: Instant::now(), cancel: &cancel })
     }
 
+    /// Whether this host makes boxes for code, as strong as its settings demand. Probes it, the first time; blocks.
+    ///
+    /// # Errors
+    /// [`Error::BoxUnavailable`] or [`Error::Sandbox`] with the reasons.
+    pub fn makes_boxes(&self) -> Result<(), Error> {
+        self.host.boxes.choose(Tier::T1, false).map(drop)
+    }
+
     /// How the kernels made ahead stand, where there are any.
     pub fn pool_stats(&self) -> Option<PoolStats> {
         self.host.boxes.pool(Tier::T0).map(|pool| pool.stats())
