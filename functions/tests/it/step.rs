@@ -4,6 +4,7 @@ use crate::emulator::emulator;
 use crate::lambda::Function;
 use crate::proxy::{Fault, Proxy};
 use crate::world::{Received, STEP, TIMEOUT, World, body, event, failures, some_run};
+use errand_core::{CallId, Outcome, RunLog};
 use errand_engine::ports::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,26 @@ async fn runs_go_from_their_first_message_to_their_answer() {
         assert_eq!(log.answer(), Some("It is 42."));
         assert_eq!(log.records.len(), 3, "the beginning, the call, the answer");
     }
+}
+
+#[tokio::test]
+async fn calls_are_carried_out_here_unless_they_need_a_box() {
+    let Some(world) = World::new().await else { return };
+    let mut function = world.function(STEP).await;
+    let run = world.begin("scripted/out", "look").await;
+    let waits_for_box = |log: &RunLog| log.run.head.due.calls().iter().any(|call| log.is_sandboxed(call.id));
+    world.carry_until(&mut function, run, waits_for_box).await;
+    let log = world.log(run).await;
+    let fetched = &log.result(CallId { record: 2, index: 0 }).unwrap().outcome;
+    assert!(matches!(fetched, Outcome::Error { code, .. } if code == "address_refused"), "{fetched:?}");
+    let for_runners = world.receive(&world.settings().calls).await;
+    assert_eq!(for_runners.len(), 1);
+    // One that has come here by mistake is sent where it belongs, and nothing is written down.
+    let told = function.invoke(event(&for_runners), TIMEOUT).await;
+    assert_eq!(failures(&told.body), [""; 0]);
+    let sent_on = world.receive(&world.settings().calls).await;
+    assert_eq!(sent_on[0].body, for_runners[0].body);
+    assert_eq!(world.log(run).await.items.len(), log.items.len());
 }
 
 #[tokio::test]

@@ -34,6 +34,23 @@ bind.sum = { regex = '(42)' }
 say = "It is {{ sum }}."
 "#;
 
+/// Calls a tool that reaches out, then one that needs a box.
+const OUT: &str = r#"
+about = "a page, then a program"
+[[turn]]
+say = "I look."
+[[turn.call]]
+tool = "fetch"
+arguments = { url = "http://127.0.0.1:9/secret" }
+[[turn]]
+say = "I run it."
+[[turn.call]]
+tool = "python"
+arguments = { code = "print(1)" }
+[[turn]]
+say = "done"
+"#;
+
 /// A table, a bucket, queues, and what begins runs there.
 pub(crate) struct World {
     pub(crate) aws: Aws,
@@ -59,6 +76,8 @@ impl World {
         std::fs::write(folder.path().join("sum.toml"), SCRIPT).unwrap();
         let mut models = ScriptedModels::built_in();
         models.add("sum", SCRIPT).unwrap();
+        std::fs::write(folder.path().join("out.toml"), OUT).unwrap();
+        models.add("out", OUT).unwrap();
         let driver = Cloud::with(aws.clone(), Arc::new(models)).unwrap().driver();
         let sqs = sqs(aws.settings()).await;
         Some(Self { aws, driver, folder, sqs })
@@ -120,16 +139,21 @@ impl World {
         }
     }
 
+    /// The same until something is true of a run.
+    pub(crate) async fn carry_until(&self, function: &mut Function, run: RunId, is_so: impl Fn(&RunLog) -> bool) {
+        while !is_so(&self.log(run).await) {
+            let messages = self.receive(&self.settings().steps).await;
+            assert!(!messages.is_empty(), "nothing is under way for {run}");
+            let told = function.invoke(event(&messages), TIMEOUT).await;
+            assert_eq!(told.what, "response", "{}", told.body);
+            self.settle(&messages, &told.body).await;
+        }
+    }
+
     /// What Lambda does: hands messages to the function until all `runs` have ended.
     pub(crate) async fn carry_on(&self, function: &mut Function, runs: &[RunId]) {
         for run in runs {
-            while !self.log(*run).await.run.head.status.is_ended() {
-                let messages = self.receive(&self.settings().steps).await;
-                assert!(!messages.is_empty(), "nothing is under way for {run}");
-                let told = function.invoke(event(&messages), TIMEOUT).await;
-                assert_eq!(told.what, "response", "{}", told.body);
-                self.settle(&messages, &told.body).await;
-            }
+            self.carry_until(function, *run, |log| log.run.head.status.is_ended()).await;
         }
     }
 }
@@ -141,7 +165,7 @@ pub(crate) fn some_run() -> RunId {
 }
 
 pub(crate) fn started(model: &str, task: &str) -> Started {
-    let tools = Registry::built_in().unwrap().specs(&["calculate"]).unwrap();
+    let tools = Registry::built_in().unwrap().specs(&["calculate", "fetch", "python"]).unwrap();
     let config = RunConfig {
         tenant: Default::default(),
         min_tier: None,
