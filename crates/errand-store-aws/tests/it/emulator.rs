@@ -17,7 +17,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Ends the server when this process does: then nobody holds the other end of its standard input.
-const WATCHED: &str = r#""$0" 2>&1 & server=$!; read -r _; kill $server; wait $server"#;
+/// And closes its output when the server does, so that nobody waits for what a dead one says.
+const WATCHED: &str = concat!(
+    r#"exec 3<&0; "$0" 2>&1 3<&- & server=$!; "#,
+    r#"{ read -r _ <&3; kill $server; } >/dev/null 2>&1 & exec 3<&- >&-; wait $server"#
+);
 /// Starts that are tried: somebody else can take the port first.
 const STARTS: usize = 5;
 
